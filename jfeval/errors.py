@@ -1,0 +1,20 @@
+"""Errors that a person caused and a person can mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Bad input. The message names the cause and the mend; the command line prints it without a traceback and exits with 2."""
+
+
+def unknown(kind: str, value: str, allowed: Iterable[str]) -> UserError:
+    """Build the error for a name that is not known: what is allowed, and the nearest name.
+
+    >>> str(unknown("benchmark", "genevl", ["geneval", "pope"]))
+    "unknown benchmark 'genevl'; did you mean 'geneval'? Known: geneval, pope"
+    """
+    names = sorted(allowed)
+    near = get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return UserError(f"unknown {kind} {value!r}{hint} Known: {', '.join(names) or 'none'}")

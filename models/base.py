@@ -1,0 +1,47 @@
+"""What the harness asks of a model: two small Protocols over batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from jfeval.schema import JsonObject, TextRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageJob:
+    """One image to draw."""
+
+    prompt: str
+    seed: int
+    """Seeds this image's own generator (0 <= seed < 2**63), so that its noise is the same in every batch."""
+
+
+class Model(Protocol):
+    """What every model states about itself."""
+
+    name: str
+
+    def identity(self) -> JsonObject:
+        """Return everything that can change an output: weights hash, recipe, dtype. Part of the run's fingerprint."""
+        ...
+
+
+@runtime_checkable
+class Generates(Model, Protocol):
+    """A model that draws images from prompts."""
+
+    def generate(self, jobs: Sequence[ImageJob]) -> "list[Image]":
+        """Draw one RGB image per job, in order. Each image depends on its own job only, up to float rounding."""
+        ...
+
+
+@runtime_checkable
+class Understands(Model, Protocol):
+    """A model that answers questions about images."""
+
+    def answer(self, requests: Sequence[TextRequest]) -> list[str]:
+        """Answer each request, in order, as plain text."""
+        ...
