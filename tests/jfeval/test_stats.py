@@ -1,0 +1,101 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from jfeval.stats import binomial_interval, clustered_mean, mean_of
+
+
+def test_singleton_clusters_give_the_textbook_interval_of_a_mean():
+    values = [0.1, 0.4, 0.35, 0.8, 0.6, 0.2]
+    got = clustered_mean(values, range(6))
+    expected = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert got.se == pytest.approx(scipy_stats.sem(values))
+    assert (got.ci_low, got.ci_high) == pytest.approx((expected.low, expected.high))
+
+
+def test_equal_clusters_equal_the_interval_over_cluster_means():
+    values = [1, 1, 0, 1, 0, 0, 0, 1, 1, 1, 1, 1]
+    got = clustered_mean(values, [i // 4 for i in range(12)])
+    assert got.se == pytest.approx(scipy_stats.sem([0.75, 0.25, 1.0]))
+    assert (got.n, got.clusters, got.value) == (12, 3, pytest.approx(2 / 3))
+
+
+def test_unequal_clusters_worked_by_hand():
+    # mean 0.5; residual sums: a -> +1 (two of +.5), b -> -0.5 , c -> -0.5; 3/2 * (1 + .25 + .25) / 16
+    got = clustered_mean([1, 1, 0, 0], ["a", "a", "b", "c"])
+    assert got.se == pytest.approx(math.sqrt(3 / 2 * 1.5 / 16))
+
+
+@pytest.mark.parametrize(("value", "end"), [(1.0, "ci_high"), (0.0, "ci_low")])
+def test_all_equal_is_clopper_pearson_over_clusters_not_a_point(value, end):
+    got = clustered_mean([value] * 40, [i // 4 for i in range(40)])
+    width = 1 - 0.025 ** (1 / 10)
+    assert getattr(got, end) == value
+    assert got.ci_high - got.ci_low == pytest.approx(width)
+    assert got.se > 0
+
+
+def test_one_cluster_that_varies_has_no_error():
+    got = clustered_mean([0.0, 1.0], ["a", "a"])
+    assert got.se is got.ci_low is got.ci_high is None
+    assert mean_of([got, clustered_mean([0, 1], [0, 1])]).se is None
+
+
+def test_mean_of_two_strata_is_welch():
+    a, b = [0.1, 0.5, 0.9, 0.4], [0.2, 0.3, 0.25, 0.8, 0.7]
+    got = mean_of([clustered_mean(a, range(4)), clustered_mean(b, range(5))])
+    welch = scipy_stats.ttest_ind(a, [-v for v in b], equal_var=False)  # the sum of means is the difference to the negated ones
+    ci = welch.confidence_interval(0.95)
+    assert (got.ci_low, got.ci_high) == pytest.approx((ci.low / 2, ci.high / 2))
+    assert got.df == pytest.approx(welch.df)
+
+
+def test_binomial_interval_equals_scipy():
+    ci = scipy_stats.binomtest(7, 30).proportion_ci(0.95, method="exact")
+    assert binomial_interval(7, 30) == pytest.approx((ci.low, ci.high))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(0, 6)), min_size=1, max_size=60))
+def test_intervals_hold_the_value_and_stay_in_range(rows):
+    got = clustered_mean([value for value, _ in rows], [cluster for _, cluster in rows])
+    if got.ci_low is not None:
+        assert 0 <= got.ci_low <= got.value + 1e-12
+        assert got.value - 1e-12 <= got.ci_high <= 1
+        assert got.ci_high > got.ci_low
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4)), min_size=2, max_size=30), st.randoms(use_true_random=False))
+def test_order_of_rows_does_not_matter(rows, random):
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    a = clustered_mean([v for v, _ in rows], [c for _, c in rows])
+    b = clustered_mean([v for v, _ in shuffled], [c for _, c in shuffled])
+    assert a.value == pytest.approx(b.value)
+    assert a.n == b.n
+    if a.se is not None and b.se is not None and a.se > 1e-9:
+        assert a.se == pytest.approx(b.se)
+
+
+def test_intervals_cover_the_truth_under_clustering():
+    """2,000 simulated benchmarks of 60 prompts x 4 images with strongly dependent images."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    clusters = np.repeat(np.arange(60), 4)
+    for _ in range(2000):
+        chance = np.repeat(rng.beta(1.4, 0.6, 60), 4)
+        got = clustered_mean((rng.random(240) < chance).astype(float).tolist(), clusters.tolist())
+        hits += got.ci_low <= 0.7 <= got.ci_high
+    assert 0.93 <= hits / 2000 <= 0.97
+
+
+def test_nothing_or_nan_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        clustered_mean([], [])
+    with pytest.raises(ValueError, match="finite"):
+        clustered_mean([math.nan], ["a"])
+    with pytest.raises(ValueError, match="at least one"):
+        mean_of([])
