@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
 
 Edition: TypeAlias = Literal["official", "shapes"]
@@ -38,6 +38,19 @@ class TextRequest:
 
 
 Request: TypeAlias = ImageRequest | TextRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageJob:
+    """One image to draw."""
+
+    prompt: str
+    seed: int
+    """Seeds this image's own generator (0 <= seed < 2**63), so that its noise is the same in every batch."""
+    row: int = 0
+    """Position of the sample in the benchmark's full list. Names the folder of a ready image; says nothing to a model that draws."""
+    index: int = 0
+    """Which of the sample's images this is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +146,46 @@ class Counts:
     def complete(self) -> bool:
         """True when nothing was left out and nothing failed."""
         return self.available == self.asked == self.finished and self.failed == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run was asked to do, what it depends on, and how far it came."""
+
+    name: str
+    """For people; the run folder's name."""
+    model: str
+    benchmark: str
+    edition: Edition
+    protocol: str
+    """Protocol of the scores shown by default."""
+    seed: int
+    limit: int | None = None
+    """The ``--limit`` it was given; None for every sample."""
+    batch_size: int
+    """Images (or questions) per planned batch."""
+    model_identity: JsonObject = field(default_factory=dict)
+    """Weights hash, recipe, dtype, as the model states them."""
+    data_identity: JsonObject = field(default_factory=dict)
+    judge_identity: JsonObject = field(default_factory=dict)
+    """Empty until judged, and where outputs are scored as they are."""
+    fingerprint: str
+    """Hash of everything that can change an output."""
+    judge_fingerprint: str = ""
+    """Hash of the above and of everything that can change an observation; empty until judged."""
+    counts: Counts
+    provenance: JsonObject = field(default_factory=dict)
+    """Where and with what it was made, as of its last invocation. Keys: ``jfeval``, ``python``, ``platform`` (str); ``packages`` (name to
+    version); ``git`` (``commit``, ``branch``, ``dirty``; empty outside a checkout); ``hardware`` (``cpu``, ``cores``, ``threads``,
+    ``memory_gib``, ``accelerator``); ``seconds`` (wall time of ``load``, ``generate``, ``judge``, ``score``; generate and judge add up over
+    resumed runs); ``peak_memory_bytes``; ``images`` (how many are stored)."""
+    started_at: str
+    """UTC, ISO 8601, of the first invocation."""
+    finished_at: str = ""
+    """UTC, ISO 8601; empty while unfinished."""
+
+    @property
+    def identities(self) -> dict[str, JsonObject]:
+        """What the run depends on: ``model`` (with its recipe), ``data`` and, once judged, ``judge``."""
+        named = {"model": self.model_identity, "data": self.data_identity, "judge": self.judge_identity}
+        return {name: identity for name, identity in named.items() if identity}

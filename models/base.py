@@ -1,22 +1,14 @@
 """What the harness asks of a model: two small Protocols over batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from jfeval.schema import JsonObject, TextRequest
+from jfeval.schema import ImageJob, JsonObject, TextRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
-@dataclass(frozen=True, kw_only=True)
-class ImageJob:
-    """One image to draw."""
-
-    prompt: str
-    seed: int
-    """Seeds this image's own generator (0 <= seed < 2**63), so that its noise is the same in every batch."""
+__all__ = ["Generates", "ImageJob", "Model", "Understands"]
 
 
 class Model(Protocol):

@@ -1,0 +1,253 @@
+"""A run's folder: what was asked, what came back, how it was judged, and the numbers.
+
+::
+
+    run.json                       RunRecord
+    inputs.json                    everything the fingerprint hashes, to name what changed
+    samples.jsonl                  the samples asked for, so that nothing below needs the benchmark's data
+    shards/WORKER.sqlite           outputs and judgements, one file per writing process; merged on reading
+    images/ab/SHA256.png           content-addressed
+    results/PROTOCOL/metrics.json  numbers, and scores.parquet beside them: the same bytes for the same outputs
+    report.html
+
+Nothing in it holds a dotted path or an absolute path; a folder can be moved or copied.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jfeval.errors import UserError
+from jfeval.files import write_atomically
+from jfeval.schema import Counts, ImageRequest, JsonObject, Judgement, Metric, Output, RunRecord, Sample, Score, TextRequest
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
+_VALUE_PREFIX = "value."
+
+
+class Store:
+    """Reads one run folder, whole or unfinished; `jfeval.shards.Shard` writes its outputs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """Open a run that exists.
+
+        Raises:
+            UserError: The folder is not a run, or its record cannot be read.
+        """
+        store = cls(Path(path))
+        if not store.exists():
+            raise UserError(f"{path} is not a run folder: it has no run.json. `jfeval run --out {path}` makes one.")
+        store.record()
+        return store
+
+    def exists(self) -> bool:
+        """Tell whether a run was begun here."""
+        return (self.path / "run.json").is_file()
+
+    # what was asked
+
+    def record(self) -> RunRecord:
+        """Return what the run was asked and how far it came."""
+        raw = self._read_json("run.json")
+        fields = {field.name for field in dataclasses.fields(RunRecord)}
+        try:
+            counts = Counts(**raw.pop("counts"))  # pyright: ignore[reportArgumentType, reportCallIssue]
+            return RunRecord(counts=counts, **{k: v for k, v in raw.items() if k in fields})  # pyright: ignore[reportArgumentType]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.path / 'run.json'} was written by another version of jfeval: {error}") from error
+
+    def write_record(self, record: RunRecord) -> None:
+        """Replace the record."""
+        self._write_json("run.json", dataclasses.asdict(record))
+
+    def inputs(self) -> JsonObject:
+        """Return everything the fingerprint hashes."""
+        return self._read_json("inputs.json")
+
+    def write_inputs(self, inputs: JsonObject) -> None:
+        """Store everything the fingerprint hashes."""
+        self._write_json("inputs.json", inputs)
+
+    def samples(self) -> list[Sample]:
+        """List the samples asked for, in order."""
+        path = self.path / "samples.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+            return [self._sample_from(json.loads(line)) for line in lines if line]
+        except FileNotFoundError:
+            return []
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}); run the same command again to write it anew.") from error
+
+    def write_samples(self, samples: Sequence[Sample]) -> None:
+        """Store the samples asked for; images inside questions are stored by content."""
+        lines = [json.dumps(self._sample_to(sample), ensure_ascii=True, sort_keys=True) for sample in samples]
+        write_atomically(self.path / "samples.jsonl", "".join(line + "\n" for line in lines).encode())
+
+    # what came back
+
+    def outputs(self) -> dict[str, Output]:
+        """Return stored outputs by sample id, failed ones included, merged over all shards."""
+        found: dict[str, Output] = {}
+        query = "SELECT sample_id, images, text, error, seconds FROM outputs WHERE fingerprint = ? ORDER BY rowid"
+        for sample_id, images, text, error, seconds in self._rows(query, self.record().fingerprint):
+            output = Output(sample_id=sample_id, images=tuple(json.loads(images)), text=text, error=error, seconds=seconds)
+            found.setdefault(sample_id, output)
+        return found
+
+    def judgements(self) -> dict[str, Judgement]:
+        """Return stored observations by sample id, failed ones included, merged over all shards."""
+        found: dict[str, Judgement] = {}
+        query = "SELECT sample_id, observations, error FROM judgements WHERE fingerprint = ? ORDER BY rowid"
+        for sample_id, observations, error in self._rows(query, self.record().judge_fingerprint):
+            found.setdefault(sample_id, Judgement(sample_id=sample_id, observations=tuple(json.loads(observations)), error=error))
+        return found
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Return wall time spent on what is stored, by stage, over every invocation."""
+        record = self.record()
+        queries = {"generate": ("outputs", record.fingerprint), "judge": ("judgements", record.judge_fingerprint)}
+        return {
+            stage: sum(row[0] or 0.0 for row in self._rows(f"SELECT SUM(seconds) FROM {table} WHERE fingerprint = ?", key))  # noqa: S608
+            for stage, (table, key) in queries.items()
+        }
+
+    def image_path(self, sha: str) -> Path:
+        """Return where the image with this content hash lies; the file may be missing in a damaged run.
+
+        Raises:
+            ValueError: ``sha`` is not a sha256 in hexadecimal (nothing else ever becomes part of a path).
+        """
+        if not _SHA256.fullmatch(sha):
+            raise ValueError(f"not a sha256: {sha[:80]!r}")
+        stem = self.path / "images" / sha[:2] / sha
+        return next((path for ext in _MAGIC.values() if (path := stem.with_suffix(ext)).is_file()), stem.with_suffix(".png"))
+
+    def read_image(self, sha: str) -> bytes | None:
+        """Return an image file's bytes; None when it is missing or its content is not what its name says."""
+        try:
+            data = self.image_path(sha).read_bytes()
+        except FileNotFoundError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == sha else None
+
+    def add_image(self, data: bytes) -> str:
+        """Store one encoded image under its content hash and return that."""
+        sha = hashlib.sha256(data).hexdigest()
+        extension = next((ext for magic, ext in _MAGIC.items() if data.startswith(magic)), ".png")
+        path = self.path / "images" / sha[:2] / f"{sha}{extension}"
+        if not path.is_file() or path.stat().st_size != len(data):
+            write_atomically(path, data)
+        return sha
+
+    # the numbers
+
+    def protocols(self) -> list[str]:
+        """List the protocols that scores are stored for."""
+        return sorted(path.parent.name for path in (self.path / "results").glob("*/metrics.json"))
+
+    def scores(self, protocol: str | None = None) -> list[Score]:
+        """List the verdicts under a protocol (the record's when None), in sample order; empty when not scored yet."""
+        import pyarrow.parquet
+
+        path = self._results(protocol) / "scores.parquet"
+        if not path.is_file():
+            return []
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+        return [_score_from(row) for row in rows]
+
+    def metrics(self, protocol: str | None = None) -> list[Metric]:
+        """List the numbers under a protocol (the record's when None); empty when not scored yet."""
+        path = self._results(protocol) / "metrics.json"
+        if not path.is_file():
+            return []
+        return [Metric(**row) for row in json.loads(path.read_text(encoding="utf-8"))["metrics"]]
+
+    def write_results(self, protocol: str, scores: Sequence[Score], metrics: Sequence[Metric]) -> None:
+        """Store verdicts and numbers; the same verdicts always give the same bytes."""
+        import pyarrow.parquet
+
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(_scores_table(scores), buffer, compression="zstd")
+        write_atomically(self._results(protocol) / "scores.parquet", buffer.getvalue())
+        rows = [{k: v for k, v in dataclasses.asdict(metric).items() if v not in (None, "", False)} for metric in metrics]
+        self._write_json(f"results/{self._results(protocol).name}/metrics.json", {"protocol": protocol, "metrics": rows})
+
+    # parts
+
+    def _results(self, protocol: str | None) -> Path:
+        name = self.record().protocol if protocol is None else protocol
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(f"protocol {name[:80]!r} cannot name a folder")
+        return self.path / "results" / name
+
+    def _rows(self, query: str, key: str) -> Iterator[tuple]:
+        """Yield the rows of every shard, shards in name order."""
+        for path in sorted((self.path / "shards").glob("*.sqlite")):
+            try:
+                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                    yield from connection.execute(query, (key,))
+            except sqlite3.DatabaseError as error:
+                if "no such table" not in str(error):
+                    raise UserError(f"shard {path} is damaged ({error}); `jfeval run` with the same command sets it aside.") from error
+
+    def _read_json(self, name: str) -> dict:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError) as error:
+            raise UserError(f"cannot read {path}: {error}. Start anew with --overwrite or another --out.") from error
+
+    def _write_json(self, name: str, value: object) -> None:
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
+        write_atomically(self.path / name, (text + "\n").encode())
+
+    def _sample_to(self, sample: Sample) -> JsonObject:
+        row = dataclasses.asdict(sample)
+        if isinstance(sample.request, TextRequest):
+            row["request"]["images"] = [self.add_image(data) for data in sample.request.images]
+        row["kind"] = "text" if isinstance(sample.request, TextRequest) else "image"
+        return row
+
+    def _sample_from(self, row: dict) -> Sample:
+        request, kind = row.pop("request"), row.pop("kind")
+        if kind == "image":
+            return Sample(request=ImageRequest(**request), **row)
+        images = tuple(self.read_image(sha) or b"" for sha in request.pop("images"))
+        return Sample(request=TextRequest(images=images, **request), **row)
+
+
+def _scores_table(scores: Sequence[Score]) -> "pyarrow.Table":
+    """Return one row per score; each score name is a column ``value.NAME``, null where a score lacks it."""
+    import pyarrow
+
+    columns: dict[str, pyarrow.Array] = {
+        "sample_id": pyarrow.array([s.sample_id for s in scores], pyarrow.string()),
+        "task": pyarrow.array([s.task for s in scores], pyarrow.string()),
+        "cluster": pyarrow.array([s.cluster for s in scores], pyarrow.string()),
+        "index": pyarrow.array([s.index for s in scores], pyarrow.int32()),
+        "reason": pyarrow.array([s.reason for s in scores], pyarrow.string()),
+    }
+    for name in sorted({name for score in scores for name in score.values}):
+        columns[_VALUE_PREFIX + name] = pyarrow.array([s.values.get(name) for s in scores], pyarrow.float64())
+    return pyarrow.table(columns)
+
+
+def _score_from(row: dict) -> Score:
+    values = {key.removeprefix(_VALUE_PREFIX): v for key, v in row.items() if key.startswith(_VALUE_PREFIX) and v is not None}
+    return Score(values=values, **{key: v for key, v in row.items() if not key.startswith(_VALUE_PREFIX)})
