@@ -1,0 +1,1 @@
+"""Reports: from stored runs to tables, charts and one self-contained HTML file. Reads the store and nothing else; no torch."""
