@@ -196,14 +196,14 @@ def _seen_kinds(rng: np.random.Generator) -> list[Kind]:
         return [(_seen_color(rng, shape), shape) for _ in range(count)]
     if count <= 2:
         shapes = _different_shapes(rng, count)
-        colors = [_seen_color(rng, shape) for shape in shapes]
+        colors: list[Color] = [_seen_color(rng, shape) for shape in shapes]
         if count == 2 and colors[0] == colors[1] and rng.random() < 0.7:
             colors[1] = pick(rng, [c for c in COLORS if c != colors[0] and (c, shapes[1]) not in HELD_OUT_PAIRS])
         return list(zip(colors, shapes, strict=True))
     if rng.random() < 0.4:
-        first, second = _different_shapes(rng, 2)
         share = int(rng.integers(1, count))
-        return [(_seen_color(rng, first), first)] * share + [(_seen_color(rng, second), second)] * (count - share)
+        first, second = ((_seen_color(rng, shape), shape) for shape in _different_shapes(rng, 2))
+        return [first] * share + [second] * (count - share)
     drawn: list[Shape] = [pick(rng, SHAPES) for _ in range(count)]
     return [(_seen_color(rng, shape), shape) for shape in drawn]
 
