@@ -1,0 +1,54 @@
+"""What one part of a recipe is given, and how its settings are compared."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NO_EFFECT = {"affects_result": False}
+"""Metadata of settings that change how a part runs but not what comes out of it; a finished part stays valid when they change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Where one part of a recipe reads and writes.
+
+    A kind of part is a function ``(settings, part) -> results``: it takes its own settings dataclass and this, writes its result into
+    ``part.folder``, and returns the numbers it measured, or texts, to be stored beside it.
+    """
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Role to folder of an earlier, finished part."""
+    hash: str = ""
+    """Identifies the settings and everything the inputs were made from; checkpoints carry it."""
+    prepare: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """World name to a function that writes its data into a folder."""
+
+
+def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
+    """Return the settings that affect the result as dotted key to plain value."""
+    flat: dict[str, Any] = {}
+    if not dataclasses.is_dataclass(settings):
+        raise TypeError(f"settings must be a dataclass, got {type(settings).__name__}")
+    for item in dataclasses.fields(settings):
+        if item.metadata.get("affects_result", True):
+            value = getattr(settings, item.name)
+            if dataclasses.is_dataclass(value):
+                flat.update(flatten(value, f"{prefix}{item.name}."))
+            else:
+                flat[f"{prefix}{item.name}"] = _plain(value)
+    return flat
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Turn tuples and dataclasses inside containers into JSON's own types, so that stored and present settings compare equal."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return flatten(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
