@@ -1,0 +1,213 @@
+"""GenEval: does a picture show the objects, counts, colours and positions that its prompt asks for.
+
+Rows are in `geneval_rows`, the verdict on one image and the official summary in `geneval_rules`; here they become a benchmark with
+error bars. Source: Ghosh, Hajishirzi and Schmidt, "GenEval" (arXiv 2310.11513); djghosh13/geneval @ af4902f24d3c.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Row, parse_row, read_rows
+from jfeval.benchmarks.geneval_rules import ImageResult, judge_image, read_observation, summarise
+from jfeval.errors import UserError, unknown
+from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.stats import Estimate, clustered_mean, mean_of
+
+if TYPE_CHECKING:
+    from jfeval.benchmarks.base import Judge
+
+NUM_IMAGES = 4
+"""Images per prompt. Source: djghosh13/geneval @ af4902f24d3c, generation/diffusers_generate.py, n_samples."""
+
+PER_TASK = 60
+"""Prompts per task of the shapes edition."""
+
+REVISION = "af4902f24d3ca90ebbb446dd9891a59e0f82725f"
+PUBLISHED = {
+    METADATA_FILE: "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+    CLASSES_FILE: "608f6a0e5c8ca1c7a92b818430141fe268c85b7930b50f4160f1d65893b5bacd",
+}
+"""sha256 of the published files at that revision of djghosh13/geneval."""
+
+_OVERALL = "Unweighted mean of the six task means (shares of right images), as published results are quoted."
+_TASK = "Share of right images of the task."
+_IMAGE_MEAN = "Share of right images over all tasks together; weights tasks by their number of prompts."
+_PROMPT_ANY = "Share of prompts with at least one right image (the official script's '% correct prompts')."
+_EXACT = (
+    "Everything asked and nothing more: the image is right, and of every class exactly as many objects are detected as asked, none of a "
+    "class that is not asked. Mean of the task means. GenEval itself forgives extra objects outside the counting task."
+)
+
+
+class GenEval:
+    """553 prompts about everyday objects (official), or as many kinds of prompt about coloured shapes (shapes)."""
+
+    name = "geneval"
+    editions: tuple[Edition, ...] = ("official", "shapes")
+    protocols: tuple[str, ...] = ("official",)
+
+    def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
+        """List every prompt in order; see `Benchmark.samples`."""
+        published, rows = self._rows(edition, seed, data)
+        return [_sample(index, metadata, row) for index, (metadata, row) in enumerate(zip(published, rows, strict=True))]
+
+    def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
+        """Return where the rows come from and their hash; for official data also whether they are the published ones."""
+        published, _ = self._rows(edition, seed, data)
+        if edition == "shapes":
+            content = "\n".join(json.dumps(metadata) for metadata in published)
+            digest = hashlib.sha256(content.encode()).hexdigest()
+            return {"name": f"{self.name}-shapes", "seed": seed, "per_task": PER_TASK, "rows": len(published), "sha256": digest}
+        folder = _folder(data)
+        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in PUBLISHED}
+        same = digests == PUBLISHED
+        identity: JsonObject = {
+            "name": "djghosh13/geneval",
+            "revision": REVISION if same else "",
+            "published": same,
+            "rows": len(published),
+        }
+        return {**identity, "sha256": dict(digests)}
+
+    def judge(self, edition: Edition) -> "Judge":
+        """Load the exact detector of the shapes edition.
+
+        Raises:
+            UserError: The official edition, whose detector and colour network are not part of this version.
+        """
+        self._check(edition)
+        if edition == "official":
+            raise UserError(
+                "the judge of geneval's official edition (Mask2Former and CLIP) is not part of this version: official rows load, and "
+                "recorded detections are scored (jfeval.benchmarks.geneval_rules.judge_image, proven by `jfeval verify --goldens DIR`), "
+                "but images are not judged. To evaluate a model now: `jfeval run --benchmark geneval --edition shapes`"
+            )
+        from jfeval.benchmarks.shapes.oracle import OracleDetector
+
+        return OracleDetector()
+
+    def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
+        """Turn what the judge saw into one verdict per image.
+
+        Raises:
+            UserError: An unknown protocol, or an observation that is not one.
+        """
+        self._check_protocol(protocol)
+        row = parse_row(sample.reference, where=f"sample {sample.id}")
+        scores = []
+        for index, observation in enumerate(judgement.observations):
+            seen = read_observation(observation, where=f"sample {sample.id}, image {index}")
+            verdict = judge_image(row, seen)
+            values = {"correct": float(verdict.correct), "exact_scene": float(verdict.exact)}
+            scores.append(
+                Score(sample_id=sample.id, task=row.tag, cluster=sample.cluster, index=index, values=values, reason=verdict.reason)
+            )
+        return scores
+
+    def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
+        """Return overall (the headline), each task, the image mean, prompts with a right image, and the exact scene.
+
+        Intervals are over prompts: the images of one prompt form one cluster. Tasks without a scored image are left out of the means
+        over tasks, as in the official summary, and the detail says so.
+
+        Raises:
+            UserError: An unknown protocol, or no scores.
+        """
+        self._check_protocol(protocol)
+        summary = summarise([ImageResult(tag=s.task, group=s.cluster, correct=s.values["correct"] == 1.0) for s in scores])
+        tasks = [tag for tag in TAGS if tag in summary.tasks]
+        missing = [tag for tag in TAGS if tag not in summary.tasks]
+        note = f" Without {', '.join(missing)}: no image scored." if missing else ""
+        right = {tag: _estimate([s for s in scores if s.task == tag], "correct") for tag in tasks}
+        exact = {tag: _estimate([s for s in scores if s.task == tag], "exact_scene") for tag in tasks}
+        prompts = {s.cluster: 0.0 for s in scores} | {s.cluster: 1.0 for s in scores if s.values["correct"] == 1.0}
+        any_right = clustered_mean(list(prompts.values()), list(prompts))
+
+        metric = _namer(protocol)
+        return [
+            metric("overall", mean_of(list(right.values())), detail=_OVERALL + note, headline=True),
+            *(metric("task", right[tag], task=tag, detail=_TASK) for tag in tasks),
+            metric("image_mean", _estimate(scores, "correct"), detail=_IMAGE_MEAN),
+            metric("prompt_any", any_right, detail=_PROMPT_ANY),
+            metric("exact_scene", mean_of(list(exact.values())), detail=_EXACT + note),
+            *(metric("exact_scene", exact[tag], task=tag, detail=_EXACT) for tag in tasks),
+        ]
+
+    def _rows(self, edition: Edition, seed: int, data: Path | None) -> tuple[list[JsonObject], list[Row]]:
+        self._check(edition)
+        if edition == "official":
+            return read_rows(_folder(data))
+        if data is not None:
+            raise UserError(f"the shapes edition draws its prompts from the seed and reads no data; leave out --data {data}")
+        from jfeval.benchmarks.shapes.scene import SHAPES
+
+        published = self._shapes_metadata(seed)
+        where = f"{self.name} (shapes), seed {seed}"
+        return published, [parse_row(m, where=f"{where}, row {i}", classes=SHAPES) for i, m in enumerate(published)]
+
+    def _shapes_metadata(self, seed: int) -> list[JsonObject]:
+        from jfeval.benchmarks.shapes.rows import geneval_rows
+
+        return [row.metadata for row in geneval_rows(seed, PER_TASK)]
+
+    def _check(self, edition: Edition) -> None:
+        if edition not in self.editions:
+            raise unknown(f"edition of {self.name}", edition, self.editions)
+
+    def _check_protocol(self, protocol: str) -> None:
+        if protocol not in self.protocols:
+            raise unknown(f"protocol of {self.name}", protocol, self.protocols)
+
+
+class GenEvalHeldOut(GenEval):
+    """GenEval's tasks over colour-shape pairs that no stage of training has seen: composition, apart from memory."""
+
+    name = "geneval-heldout"
+    editions: tuple[Edition, ...] = ("shapes",)
+
+    def _shapes_metadata(self, seed: int) -> list[JsonObject]:
+        from jfeval.benchmarks.shapes.rows import heldout_rows
+
+        return [row.metadata for row in heldout_rows(seed, PER_TASK)]
+
+
+def _sample(index: int, metadata: JsonObject, row: Row) -> Sample:
+    """Build a sample; rows with equal metadata are one cluster, as the official summary groups them."""
+    cluster = hashlib.sha256(json.dumps(metadata).encode()).hexdigest()[:16]
+    request = ImageRequest(prompt=row.prompt, num_images=NUM_IMAGES)
+    return Sample(id=f"{index:05d}", task=row.tag, request=request, reference=metadata, cluster=cluster)
+
+
+def _folder(data: Path | None) -> Path:
+    if data is None:
+        raise UserError(
+            f"geneval's official edition needs --data FOLDER, a folder with {METADATA_FILE} and {CLASSES_FILE} of djghosh13/geneval "
+            f"(revision {REVISION[:7]}); or use --edition shapes, which needs no data"
+        )
+    return data
+
+
+def _estimate(scores: Sequence[Score], value: str) -> Estimate:
+    return clustered_mean([score.values[value] for score in scores], [score.cluster for score in scores])
+
+
+def _namer(protocol: str) -> Callable[..., Metric]:
+    def metric(name: str, estimate: Estimate, *, detail: str, task: str = "", headline: bool = False) -> Metric:
+        return Metric(
+            name=name,
+            protocol=protocol,
+            value=estimate.value,
+            n=estimate.n,
+            clusters=estimate.clusters,
+            se=estimate.se,
+            ci_low=estimate.ci_low,
+            ci_high=estimate.ci_high,
+            task=task,
+            headline=headline,
+            detail=detail,
+        )
+
+    return metric
