@@ -31,7 +31,6 @@ from jfeval.benchmarks.shapes.scene import (
     sample_scene,
     scene_rng,
 )
-
 from jfeval.errors import UserError
 
 FORMAT = "jfeval-shapes-1"

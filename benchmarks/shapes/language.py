@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+
 from jfeval.benchmarks.shapes.scene import (
     COLORS,
     HELD_OUT_PAIRS,

@@ -6,8 +6,9 @@ from functools import cache
 from io import BytesIO
 
 import numpy as np
-from jfeval.benchmarks.shapes.scene import CANVAS, SHAPES, SIZES, Color, Scene, Shape, Thing
 from PIL import Image
+
+from jfeval.benchmarks.shapes.scene import CANVAS, SHAPES, SIZES, Color, Scene, Shape, Thing
 
 BACKGROUND: tuple[int, int, int] = (150, 150, 150)
 

@@ -202,8 +202,8 @@ def _seen_kinds(rng: np.random.Generator) -> list[Kind]:
         return list(zip(colors, shapes, strict=True))
     if rng.random() < 0.4:
         share = int(rng.integers(1, count))
-        first, second = ((_seen_color(rng, shape), shape) for shape in _different_shapes(rng, 2))
-        return [first] * share + [second] * (count - share)
+        pair: list[Kind] = [(_seen_color(rng, shape), shape) for shape in _different_shapes(rng, 2)]
+        return [pair[0]] * share + [pair[1]] * (count - share)
     drawn: list[Shape] = [pick(rng, SHAPES) for _ in range(count)]
     return [(_seen_color(rng, shape), shape) for shape in drawn]
 

@@ -1,0 +1,213 @@
+"""The oracle detector of the synthetic world: finds and names well-formed objects from pixels alone.
+
+An object is one connected region that is clearly not background, of one palette colour, whose outline is one of the eight shapes.
+Anything else (half a shape, two shapes grown together, a blend of colours, a blob) is not reported, so that it counts as nothing.
+
+The score of a detection is the agreement of its outline with the ideal shape, scaled so that GenEval's two thresholds mean
+something here: above 0.9 (counting rows) lies a well-formed object, from 0.3 (all other rows) one that is damaged but plain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from jfeval.benchmarks.shapes.colors import name_colors
+from jfeval.benchmarks.shapes.matching import agreement, sharpen
+from jfeval.benchmarks.shapes.render import BACKGROUND
+from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, Color, Shape
+from jfeval.errors import UserError
+from jfeval.schema import JsonObject, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+VERSION = 1
+
+CONTRAST = 48.0
+"""RGB distance from the background at which a pixel belongs to something; the palette's faintest colour, pink, is 118 away."""
+OFF_LINE = 60.0
+"""RGB distance from the line between background and the object's colour at which a pixel is something else."""
+MIN_PIXELS = 40
+"""Regions with fewer pixels are stray marks; the smallest true object, a small crescent, covers 86 at least half."""
+CORE_SHARE = 0.12
+"""Least share of a region's inner pixels that a colour must hold for a part in that colour to be looked for."""
+PURITY = 0.7
+"""Least share of an object's inner pixels that must bear its colour's name."""
+DIAMETERS = (11.0, 33.0)
+"""Sizes of cell that count as an object; true ones have 17, 21 or 25 pixels."""
+LEAD = 0.02
+"""Least agreement by which the best shape must beat the second."""
+AGREEMENT: dict[Shape, tuple[float, float]] = {
+    "circle": (0.88, 0.91),
+    "square": (0.86, 0.89),
+    "triangle": (0.80, 0.85),
+    "star": (0.78, 0.83),
+    "heart": (0.88, 0.91),
+    "cross": (0.78, 0.83),
+    "ring": (0.78, 0.83),
+    "crescent": (0.78, 0.83),
+}
+"""Agreement that scores 0.3 and 0.9. Above what the nearest other shape and the nearest half shape reach; see docs/shapes.md."""
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+_BORDER = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """One well-formed object."""
+
+    shape: Shape
+    color: Color
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels; x1 and y1 are the last pixel + 1. Tight around what is covered at least half."""
+    score: float
+    mask: np.ndarray
+    """Pixels covered at least half, bool (64, 64)."""
+
+
+class OracleDetector:
+    """Judge of generated images of the synthetic world, in the place of GenEval's Mask2Former and CLIP."""
+
+    name = "oracle"
+
+    def identity(self) -> JsonObject:
+        """Return what can change an observation."""
+        return {"judge": self.name, "version": VERSION, "classes": list(SHAPES), "colors": list(COLORS)}
+
+    def observe(self, sample: Sample, images: "Sequence[Image]") -> tuple[JsonObject, ...]:  # noqa: ARG002 - sees pixels only
+        """Report the objects of each image: boxes with scores and colours, by class, best first."""
+        return tuple(observation(image) for image in images)
+
+
+def observation(image: "Image") -> JsonObject:
+    """Look at one image.
+
+    Args:
+        image: 64x64 image.
+
+    Returns:
+        ``{"width", "height", "detections": {class: [[x0, y0, x1, y1, score], ...]}, "colors": {class: [colour, ...]}}``
+
+    Raises:
+        UserError: The image is not 64x64.
+    """
+    found = detect(image)
+    detections: dict[str, list] = {}
+    colors: dict[str, list] = {}
+    for one in found:
+        detections.setdefault(one.shape, []).append([*one.box, round(one.score, 4)])
+        colors.setdefault(one.shape, []).append(one.color)
+    return {"width": image.width, "height": image.height, "detections": detections, "colors": colors}  # pyright: ignore[reportReturnType]
+
+
+def detect(image: "Image") -> list[Detection]:
+    """Find the well-formed objects of an image, best score first.
+
+    Raises:
+        UserError: The image is not 64x64.
+    """
+    if image.size != (CANVAS, CANVAS):
+        width, height = image.size
+        raise UserError(
+            f"the oracle detector reads images of {CANVAS}x{CANVAS} pixels, not {width}x{height}; "
+            "resize them, or use the official edition for photographs"
+        )
+    rgb = np.asarray(image.convert("RGB"), np.float64)
+    labels, count = ndimage.label(np.linalg.norm(rgb - BACKGROUND, axis=-1) > CONTRAST, _EIGHT)  # pyright: ignore[reportGeneralTypeIssues]
+    found: list[Detection] = []
+    for number, place in enumerate(ndimage.find_objects(labels, count), start=1):
+        rows, columns = (slice(max(s.start - _BORDER, 0), s.stop + _BORDER) for s in place)
+        inside = labels[rows, columns] == number
+        if inside.sum() < MIN_PIXELS:
+            continue
+        other = (labels[rows, columns] != 0) & ~inside
+        found.extend(_objects(rgb[rows, columns], inside, other, (columns.start, rows.start)))
+    return sorted(found, key=lambda one: -one.score)
+
+
+def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tuple[int, int]) -> list[Detection]:
+    """Name the objects of one connected region: usually one; several where clean objects of different colours touch.
+
+    Args:
+        rgb: The region with a border, (H, W, 3).
+        inside: Pixels of the region, (H, W).
+        other: Pixels of other regions, (H, W).
+        corner: x and y of the patch in the image.
+    """
+    core = ndimage.binary_erosion(inside, _EIGHT)
+    if not core.any():
+        core = inside
+    names = np.full(inside.shape, -1)
+    names[core] = name_colors(rgb[core])
+    counts = np.bincount(names[core] + 1, minlength=len(COLORS) + 1)[1:]
+    colors = [int(i) for i in np.flatnonzero(counts > CORE_SHARE * core.sum())]
+    means = np.array([np.median(rgb[names == i], axis=0) for i in colors])
+    found = []
+    for i, alpha in zip(colors, _layers(rgb, means), strict=True):
+        part = np.where(other, 0, alpha)
+        if len(colors) > 1:
+            part = _largest(part)
+        solid = core & (part >= 0.5)
+        if solid.sum() and (names[solid] == i).mean() >= PURITY:
+            one = _object(part, COLORS[i], corner)
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def _layers(rgb: np.ndarray, colors: np.ndarray) -> list[np.ndarray]:
+    """Split a patch into one soft mask per colour: how far each pixel lies from background to colour, 0 where another colour fits better.
+
+    Args:
+        rgb: Patch (H, W, 3).
+        colors: The colours present, (K, 3).
+
+    Returns:
+        K masks (H, W) in [0, 1].
+    """
+    away = rgb - BACKGROUND
+    alphas, residuals = [], []
+    for color in colors:
+        line = color - BACKGROUND
+        alpha = away @ line / (line @ line)
+        alphas.append(np.clip(alpha, 0, 1))
+        residuals.append(np.linalg.norm(away - np.clip(alpha, 0, 1.2)[..., None] * line, axis=-1))
+    if not alphas:
+        return []
+    best = np.argmin(residuals, axis=0)
+    return [np.where((best == k) & (residuals[k] < OFF_LINE), alpha, 0) for k, alpha in enumerate(alphas)]
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """Keep the largest connected part of a soft mask with its soft edge."""
+    labels, count = ndimage.label(mask >= 0.5)  # pyright: ignore[reportGeneralTypeIssues]
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())[1:]
+    keep = ndimage.binary_dilation(labels == 1 + int(sizes.argmax()), _EIGHT)
+    return np.where(keep, mask, 0)
+
+
+def _object(alpha: np.ndarray, color: Color, corner: tuple[int, int]) -> Detection | None:
+    """Name the shape of a soft mask; None where it is none, or not well-formed."""
+    mask = sharpen(alpha)
+    rows, columns = np.nonzero(alpha >= 0.5)
+    if len(rows) < MIN_PIXELS:
+        return None
+    values, extents = agreement(mask)
+    order = np.argsort(-values)
+    best = int(order[0])
+    shape, value = SHAPES[best], float(values[best])
+    low, high = AGREEMENT[shape]
+    if value < low or value - values[order[1]] < LEAD or not DIAMETERS[0] <= np.sqrt(extents[best].prod()) <= DIAMETERS[1]:
+        return None
+    score = 0.3 + 0.6 * (value - low) / (high - low) if value <= high else 0.9 + 0.1 * (value - high) / (1 - high)
+    x, y = corner
+    full = np.zeros((CANVAS, CANVAS), dtype=bool)
+    full[rows + y, columns + x] = True
+    box = (float(columns.min() + x), float(rows.min() + y), float(columns.max() + 1 + x), float(rows.max() + 1 + y))
+    return Detection(shape=shape, color=color, box=box, score=min(score, 1.0), mask=full)

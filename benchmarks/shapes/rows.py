@@ -1,0 +1,199 @@
+"""GenEval's rows in the synthetic world: metadata in the official form, each row backed by a test scene that fulfils it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jfeval.benchmarks.shapes.language import CLEAR_RELATION, PREFIXES, counted, with_article
+from jfeval.benchmarks.shapes.scene import (
+    HELD_OUT_PAIRS,
+    RELATIONS,
+    SEEN_PAIRS,
+    SHAPES,
+    Color,
+    Kind,
+    Scene,
+    Shape,
+    Split,
+    arrange,
+    bucket,
+    pick,
+    relation_holds,
+    scene_rng,
+)
+from jfeval.errors import UserError
+from jfeval.schema import JsonObject
+
+TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+"""The official order. Source: djghosh13/geneval @ af4902f, prompts/evaluation_metadata.jsonl."""
+HELD_OUT_TASKS = ("colors", "color_attr")
+MOST_PER_TASK = 64
+"""There are eight classes and eight wordings, so that many prompts of one object without a colour."""
+
+_Draft = tuple[JsonObject, Scene]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One prompt."""
+
+    metadata: JsonObject
+    """tag, include, perhaps exclude, prompt: the official keys in the official order."""
+    scene: Scene
+    """A scene of the test bucket (of the held-out one, for held-out rows) that a perfect model might draw."""
+
+
+def geneval_rows(seed: int, per_task: int = MOST_PER_TASK) -> list[Row]:
+    """Draw the prompts of one seed, all different, in the official order of tasks.
+
+    Args:
+        seed: Draws kinds, wordings and scenes.
+        per_task: Rows of each of the six tasks, 1 to 64.
+
+    Raises:
+        UserError: `per_task` is out of range.
+    """
+    return [row for task in TASKS for row in _rows(seed, task, per_task, "test")]
+
+
+def heldout_rows(seed: int, per_task: int = MOST_PER_TASK) -> list[Row]:
+    """Draw prompts about the colour-shape pairs that training never shows: tasks colors and color_attr.
+
+    Args:
+        seed: Draws kinds, wordings and scenes.
+        per_task: Rows of each task, 1 to 64.
+
+    Raises:
+        UserError: `per_task` is out of range.
+    """
+    return [row for task in HELD_OUT_TASKS for row in _rows(seed, task, per_task, "heldout")]
+
+
+def _rows(seed: int, task: str, per_task: int, split: Split) -> list[Row]:
+    """Draw rows of one task until enough have different prompts; the plain official wording comes first where it suffices."""
+    if not 1 <= per_task <= MOST_PER_TASK:
+        raise UserError(f"per_task={per_task}: a task has 1 to {MOST_PER_TASK} different prompts")
+    rng = scene_rng(seed, f"geneval/{split}/{task}", 0)
+    rows: dict[str, Row] = {}
+    misses = 0
+    while len(rows) < per_task:
+        prefix = PREFIXES[0] if misses < _PATIENCE else PREFIXES[(misses - _PATIENCE) % len(PREFIXES)]
+        metadata, scene = _MAKERS[task](rng, prefix, split)
+        prompt = str(metadata["prompt"])
+        if prompt in rows:
+            misses += 1
+        else:
+            rows[prompt] = Row(metadata=metadata, scene=scene)
+    return list(rows.values())
+
+
+_PATIENCE = 200
+"""Repeated prompts in the official wording before other wordings are drawn too."""
+
+
+def _single_object(rng: np.random.Generator, prefix: str, split: Split) -> _Draft:
+    shape = pick(rng, SHAPES)
+    scene = _scene(rng, lambda: [(_color(rng, shape, split), shape)], split)
+    return {"tag": "single_object", "include": [_item(shape)], "prompt": prefix + with_article(shape)}, scene
+
+
+def _two_object(rng: np.random.Generator, prefix: str, split: Split) -> _Draft:
+    first, second = _two_shapes(rng)
+    scene = _scene(rng, lambda: [(_color(rng, first, split), first), (_color(rng, second, split), second)], split)
+    prompt = f"{prefix}{with_article(first)} and {with_article(second)}"
+    return {"tag": "two_object", "include": [_item(first), _item(second)], "prompt": prompt}, scene
+
+
+def _counting(rng: np.random.Generator, prefix: str, split: Split) -> _Draft:
+    shape, count = pick(rng, SHAPES), pick(rng, (2, 3, 4))
+    scene = _scene(rng, lambda: [(_color(rng, shape, split), shape)] * count, split)
+    metadata: JsonObject = {
+        "tag": "counting",
+        "include": [{"class": shape, "count": count}],
+        "exclude": [{"class": shape, "count": count + 1}],
+        "prompt": prefix + counted(shape, count),
+    }
+    return metadata, scene
+
+
+def _colors(rng: np.random.Generator, prefix: str, split: Split) -> _Draft:
+    color, shape = pick(rng, _pairs(split))
+    scene = _scene(rng, lambda: [(color, shape)], split)
+    return {"tag": "colors", "include": [_item(shape, color)], "prompt": prefix + with_article(f"{color} {shape}")}, scene
+
+
+def _position(rng: np.random.Generator, prefix: str, split: Split) -> _Draft:
+    target, subject = _two_shapes(rng)
+    relation = pick(rng, RELATIONS)
+    scene = _scene(
+        rng,
+        lambda: [(_color(rng, target, split), target), (_color(rng, subject, split), subject)],
+        split,
+        lambda scene: relation_holds(scene.things[1], relation, scene.things[0], least=CLEAR_RELATION),
+    )
+    metadata: JsonObject = {
+        "tag": "position",
+        "include": [_item(target), {"class": subject, "count": 1, "position": [relation, 0]}],
+        "prompt": f"{prefix}{with_article(subject)} {relation} {with_article(target)}",
+    }
+    return metadata, scene
+
+
+def _color_attr(rng: np.random.Generator, prefix: str, split: Split) -> _Draft:
+    def kinds() -> list[Kind]:
+        while True:
+            first = pick(rng, _pairs(split))
+            second = pick(rng, SEEN_PAIRS if rng.random() < 0.5 else _pairs(split))
+            if first[0] != second[0] and first[1] != second[1]:
+                return [first, second] if rng.random() < 0.5 else [second, first]
+
+    scene = _scene(rng, kinds, split)
+    (color, shape), (other_color, other_shape) = scene.kinds
+    metadata: JsonObject = {
+        "tag": "color_attr",
+        "include": [_item(shape, color), _item(other_shape, other_color)],
+        "prompt": f"{prefix}{with_article(f'{color} {shape}')} and {with_article(f'{other_color} {other_shape}')}",
+    }
+    return metadata, scene
+
+
+_MAKERS: dict[str, Callable[[np.random.Generator, str, Split], _Draft]] = {
+    "single_object": _single_object,
+    "two_object": _two_object,
+    "counting": _counting,
+    "colors": _colors,
+    "position": _position,
+    "color_attr": _color_attr,
+}
+
+
+def _scene(
+    rng: np.random.Generator, kinds: Callable[[], list[Kind]], split: Split, fulfils: Callable[[Scene], bool] = lambda scene: True
+) -> Scene:
+    """Draw scenes until one belongs to the split and fulfils the prompt."""
+    while True:
+        scene = arrange(rng, kinds())
+        if bucket(scene) == split and fulfils(scene):
+            return scene
+
+
+def _pairs(split: Split) -> tuple[Kind, ...]:
+    return tuple(sorted(HELD_OUT_PAIRS)) if split == "heldout" else SEEN_PAIRS
+
+
+def _color(rng: np.random.Generator, shape: Shape, split: Split) -> Color:
+    return pick(rng, [color for color, other in _pairs(split) if other == shape])
+
+
+def _two_shapes(rng: np.random.Generator) -> tuple[Shape, Shape]:
+    first, second = rng.permutation(len(SHAPES))[:2]
+    return SHAPES[first], SHAPES[second]
+
+
+def _item(shape: Shape, color: Color | None = None) -> JsonObject:
+    item: JsonObject = {"class": shape, "count": 1}
+    return item if color is None else {**item, "color": color}
+
+
+__all__ = ["HELD_OUT_TASKS", "MOST_PER_TASK", "TASKS", "Row", "geneval_rows", "heldout_rows"]
