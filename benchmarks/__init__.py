@@ -1,0 +1,1 @@
+"""Benchmarks: their data, prompts, scorers and published numbers."""

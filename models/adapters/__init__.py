@@ -1,0 +1,1 @@
+"""Other systems behind the two Protocols of ``jfeval.models.base``."""

@@ -1,0 +1,1 @@
+"""The reference JanusFlow, at any size from one configuration."""

@@ -161,6 +161,8 @@ class JanusFlow(nn.Module):
         """
         llama = self.language_model.model
         rotary = llama.rotary_emb(embeds, position_ids=positions)
+        if llama.config._attn_implementation == "eager":  # adds its mask instead of selecting by it
+            mask = torch.zeros(mask.shape, dtype=embeds.dtype, device=mask.device).masked_fill(~mask, torch.finfo(embeds.dtype).min)
         hidden, collected = embeds, None
         for depth, layer in enumerate(llama.layers, start=1):
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
@@ -180,9 +182,7 @@ class JanusFlow(nn.Module):
         begin = self.beg_of_und_embed.expand(len(features), 1, -1)
         return torch.cat([begin, features], dim=1)
 
-    def embed_conversation(
-        self, ids: Tensor, image_positions: Tensor, pixel_values: Tensor, image_mask: Tensor | None = None
-    ) -> Tensor:
+    def embed_conversation(self, ids: Tensor, image_positions: Tensor, pixel_values: Tensor, image_mask: Tensor | None = None) -> Tensor:
         """Embed tokens and put the images' embeddings in their places.
 
         Args:

@@ -20,7 +20,7 @@ TEMPLATES: dict[str, dict[str, str]] = {
     "deepseek_old": {"User": "User", "Assistant": "Assistant"},
     "deepseek": {"User": "<|User|>", "Assistant": "<|Assistant|>"},
 }
-"""How each template spells the roles. The published JanusFlow checkpoint uses ``deepseek_old``. Source: the published conversation module."""
+"""How each template spells the roles; the published checkpoint uses ``deepseek_old``. Source: the published conversation module."""
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,7 @@ class FlowDecoder(nn.Module):
         joined = 2 * config.width
         self.input_norm = RMSNorm(config.width, config.norm_eps)
         self.mid_block = MidBlock(config.decoder_blocks, joined, hidden_size, eps=config.norm_eps, bias=config.bias)
-        self.out_convs = nn.ModuleList(
-            [UnpatchConv(joined, config.latent_channels, config.patch, eps=config.norm_eps, bias=config.bias)]
-        )
+        self.out_convs = nn.ModuleList([UnpatchConv(joined, config.latent_channels, config.patch, eps=config.norm_eps, bias=config.bias)])
 
     def forward(self, x: Tensor, skip: Tensor, t_emb: Tensor) -> Tensor:
         """Decode.

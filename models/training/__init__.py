@@ -1,0 +1,1 @@
+"""Training: from a recipe's random weights to a finished model."""

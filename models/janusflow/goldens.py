@@ -1,0 +1,228 @@
+"""Checks of recorded tensors and strings of the authors' JanusFlow code against this implementation.
+
+Every size, seed, salt, number of steps and padding id comes from the recorded data. The functions called are those that runs use.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+from jfeval.golden import GoldenResult, GoldenSuite, has_any, worst_difference
+from jfeval.models.janusflow.checkpoint import published_shapes, read_tensors, to_internal
+from jfeval.models.janusflow.config import JanusFlowConfig
+from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+from jfeval.models.janusflow.processing import ImageProcessor, Message, format_prompt
+from jfeval.models.janusflow.sampling import SamplerSettings, sample
+
+TENSOR_TOLERANCE = 2e-4
+PIXEL_TOLERANCE = 1e-5
+GENERATION, UNDERSTANDING = "generation.safetensors", "understanding.safetensors"
+PREPROCESSING, PROMPTS = "preprocessing.safetensors", "prompts.json"
+SHAPES = "state_dict_shapes.json"
+_FILL_STD = np.float32(0.02)
+
+
+def read_recording(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file with its header."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def recipe_weights(shapes: Mapping[str, list[int]], salt: str) -> dict[str, Tensor]:
+    """Fill tensors by the recording's recipe: normal values of deviation 0.02 seeded by name, norm weights around 1."""
+    out = {}
+    for name, shape in shapes.items():
+        rng = np.random.default_rng(zlib.crc32(f"{salt}:{name}".encode()))
+        values = rng.standard_normal(shape, dtype=np.float32) * _FILL_STD
+        out[name] = torch.from_numpy(values + 1 if len(shape) == 1 and name.endswith("weight") else values)
+    return out
+
+
+def load_recorded_model(folder: Path) -> JanusFlow:
+    """Build the recorded model: its stored weights, or weights by the recipe.
+
+    Raises:
+        ValueError: Neither weights nor the recipe's salt are there.
+    """
+    if (folder / "model.safetensors").is_file():
+        published = read_tensors(folder)
+    else:
+        headers = [read_recording(folder / name)[0] for name in (GENERATION, UNDERSTANDING) if (folder / name).is_file()]
+        salts = [header["weights_salt"] for header in headers if "weights_salt" in header]
+        if not salts:
+            raise ValueError("neither model.safetensors nor a weights_salt to fill the weights by")
+        published = recipe_weights(json.loads((folder / SHAPES).read_text(encoding="utf-8")), salts[0])
+    with torch.device("meta"):
+        model = JanusFlow(JanusFlowConfig.from_file(folder))
+    expected = published_shapes(model)
+    found = {name: list(tensor.shape) for name, tensor in published.items()}
+    if differing := _differing(expected, found):
+        raise ValueError(f"tensor names or shapes differ: {differing}")
+    model.load_state_dict(to_internal(published), assign=True)
+    return _with_buffers(model).eval()
+
+
+def _with_buffers(model: JanusFlow) -> JanusFlow:
+    """Give a model built on the meta device the buffers that no checkpoint stores: positions and rotary frequencies."""
+    vision, llama = model.vision_und_enc_model.vision_tower, model.language_model.model
+    vision.embeddings.position_ids = torch.arange(vision.embeddings.num_positions)[None]
+    llama.rotary_emb = type(llama.rotary_emb)(config=llama.config)
+    return model
+
+
+def _differing(a: Mapping[str, list[int]], b: Mapping[str, list[int]], show: int = 3) -> str:
+    """Describe where two listings of names and shapes differ; empty where they agree."""
+    wrong = [f"{name}: {a.get(name)} and {b.get(name)}" for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
+    return "; ".join(wrong[:show]) + (f" and {len(wrong) - show} more" if len(wrong) > show else "")
+
+
+@torch.no_grad()
+def check_generation(folder: Path) -> GoldenResult:
+    """Compare both velocities and the state at every Euler step."""
+    header, recorded = read_recording(folder / GENERATION)
+    model = load_recorded_model(folder)
+    z0, pad_id = recorded["z0"], int(header["pad_id"])
+    settings = SamplerSettings(num_steps=int(header["steps"]), guidance_scale=float(header["cfg_weight"]))
+    prompt = PromptBatch.from_lists([recorded["prompt_ids"].tolist()[:-1]] * len(z0), pad_id=pad_id)
+    velocities: list[Tensor] = []
+    states: list[Tensor] = []
+
+    def keep(step: int, t: float, z: Tensor, pair: tuple[Tensor, Tensor | None]) -> None:
+        conditional, unconditional = pair
+        if unconditional is None:  # guidance 1 skips these rows; the recording has them
+            without = prompt.unconditional(pad_id)
+            before = states[-1] if states else z0
+            unconditional, _ = model.velocity(before, before.new_full((len(z),), t), without, cache=model.encode_prompt(without))
+        velocities.append(torch.stack([conditional, unconditional]))
+        states.append(z)
+
+    sample(model, prompt, z0, settings, pad_id=pad_id, on_step=keep)
+    differences = {
+        "velocities": worst_difference(recorded["velocities"], torch.stack(velocities)),
+        "trajectory": worst_difference(recorded["trajectory"], torch.stack(states)),
+    }
+    return _tensor_result(differences, cases=settings.num_steps * len(z0))
+
+
+@torch.no_grad()
+def check_understanding(folder: Path) -> GoldenResult:
+    """Compare features, embeddings, logits and greedy tokens."""
+    header, recorded = read_recording(folder / UNDERSTANDING)
+    model = load_recorded_model(folder)
+    ids, image_mask = recorded["input_ids"], recorded["images_emb_mask"]
+    pixels = recorded.get("pixel_values")
+    if pixels is None:
+        pixels = _recipe_pixels(int(header["pixel_seed"]), ids.shape, image_mask.shape[:2], model.config)
+    embeds = model.embed_conversation(ids, recorded["images_seq_mask"], pixels, image_mask)
+    valid = recorded["attention_mask"].bool()
+    positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
+    hidden, _ = model.backbone(embeds, positions, causal_mask(valid, ids.shape[1]))
+    logits = model.logits(hidden[:, -recorded["logits"].shape[1] :])
+    differences = {"logits": worst_difference(recorded["logits"], logits)}
+    if "inputs_embeds" in recorded:
+        differences["inputs_embeds"] = worst_difference(recorded["inputs_embeds"], embeds)
+    if "und_features" in recorded:
+        features = model.vision_und_enc_model(pixels.flatten(0, 1))
+        differences["und_features"] = worst_difference(recorded["und_features"], features.reshape(recorded["und_features"].shape))
+    expected = recorded["greedy_tokens"].tolist()
+    tokens = model.greedy(embeds, valid, max_new_tokens=len(expected[0]))
+    wrong = sum(a != b for row, other in zip(expected, tokens, strict=True) for a, b in zip(row, other, strict=True))
+    return _tensor_result(differences, cases=len(ids), mismatches=wrong, note=f"{wrong} greedy tokens differ" if wrong else "")
+
+
+def _recipe_pixels(seed: int, ids_shape: Iterable[int], images: tuple[int, ...], config: JanusFlowConfig) -> Tensor:
+    """Draw the pixels of a recording that stores only their seed: the generator first drew the ids, then the pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.randint(0, config.language.vocab_size, tuple(ids_shape), generator=generator)
+    return torch.randn(*images, 3, config.vision.image_size, config.vision.image_size, generator=generator)
+
+
+def _tensor_result(differences: Mapping[str, float], *, cases: int, mismatches: int = 0, note: str = "") -> GoldenResult:
+    name = max(differences, key=lambda key: differences[key])
+    worst = differences[name]
+    return GoldenResult(
+        cases=cases, worst=worst, tolerance=TENSOR_TOLERANCE, mismatches=mismatches, note=note or (name if worst > TENSOR_TOLERANCE else "")
+    )
+
+
+def _header_colour(text: str) -> tuple[float, float, float]:
+    """Read a mean or deviation: one number, or three separated by commas with or without brackets."""
+    values = [float(part) for part in text.strip("[]() ").split(",")]
+    first, second, third = values if len(values) == 3 else values * 3
+    return first, second, third
+
+
+def check_preprocessing(folder: Path) -> GoldenResult:
+    """Compare the pixels that the image processor makes of recorded images."""
+    header, recorded = read_recording(folder / PREPROCESSING)
+    processor = ImageProcessor(
+        image_size=int(header["image_size"]),
+        min_size=int(header["min_size"]),
+        mean=_header_colour(header["mean"]),
+        std=_header_colour(header["std"]),
+    )
+    names = sorted(name.removeprefix("image_") for name in recorded if name.startswith("image_"))
+    names_out = sorted(name.removeprefix("pixel_values_") for name in recorded if name.startswith("pixel_values_"))
+    if names != names_out:
+        return GoldenResult(cases=len(names), mismatches=1, note="not every image has its pixel values")
+    differences = {
+        name: worst_difference(recorded[f"pixel_values_{name}"], processor(Image.fromarray(recorded[f"image_{name}"].numpy())))
+        for name in names
+    }
+    worst = max(differences.values(), default=float("inf"))
+    bad = [f"image_{name}" for name, value in differences.items() if value > PIXEL_TOLERANCE]
+    return GoldenResult(cases=len(names), worst=worst, tolerance=PIXEL_TOLERANCE, note=", ".join(bad[:3]))
+
+
+def check_prompts(folder: Path) -> GoldenResult:
+    """Compare the prompt strings of recorded conversations."""
+    rows = json.loads((folder / PROMPTS).read_text(encoding="utf-8"))
+    wrong = []
+    for row in rows:
+        messages = [Message(message["role"], message["content"]) for message in row["messages"]]
+        prompt = format_prompt(messages, system=row["system"], template=row["format"])
+        if prompt != row["prompt"]:
+            wrong.append(f"expected {row['prompt'][:80]!r}, got {prompt[:80]!r}")
+    return GoldenResult(cases=len(rows), mismatches=len(wrong), note=wrong[0] if wrong else "")
+
+
+def _full_size_stems(folder: Path) -> list[str]:
+    ends = ("_config.json", f"_{SHAPES}")
+    return sorted({f.name.removesuffix(end) for f in folder.glob("janusflow*.json") for end in ends if f.name.endswith(end)})
+
+
+def check_tensor_list(folder: Path) -> GoldenResult:
+    """Compare every tensor name and shape of a model with the list of a checkpoint; no weights are needed."""
+    pairs = [(folder / f"{stem}_config.json", folder / f"{stem}_{SHAPES}") for stem in _full_size_stems(folder)]
+    if (folder / SHAPES).is_file():
+        pairs.append((folder / "config.json", folder / SHAPES))
+    cases, notes, wrong = 0, [], 0
+    for config, listing in pairs:
+        expected = {name: [int(n) for n in shape] for name, shape in json.loads(listing.read_text(encoding="utf-8")).items()}
+        with torch.device("meta"):
+            found = published_shapes(JanusFlow(JanusFlowConfig.from_file(config)))
+        cases += len(expected)
+        wrong += sum(expected.get(name) != found.get(name) for name in {*expected, *found})
+        notes.append(_differing(expected, found))
+    return GoldenResult(cases=cases, mismatches=wrong, note=" ".join(filter(None, notes)))
+
+
+SUITES: tuple[GoldenSuite, ...] = (
+    GoldenSuite(
+        name="janusflow/tensors",
+        recognise=lambda folder: bool(_full_size_stems(folder)) or (folder / SHAPES).is_file(),
+        check=check_tensor_list,
+    ),
+    GoldenSuite(name="janusflow/generation", recognise=has_any(GENERATION), check=check_generation),
+    GoldenSuite(name="janusflow/understanding", recognise=has_any(UNDERSTANDING), check=check_understanding),
+    GoldenSuite(name="janusflow/preprocessing", recognise=has_any(PREPROCESSING), check=check_preprocessing),
+    GoldenSuite(name="janusflow/prompts", recognise=has_any(PROMPTS), check=check_prompts),
+)
+"""Recognised by file name; ``prompts.json`` is JanusFlow's, other families record prompts as JSON Lines."""

@@ -1,0 +1,147 @@
+"""JanusFlow ready for use: model, tokenizer, image processor and VAE, loaded from one folder."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.model import JanusFlow, PromptBatch
+from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, ImageProcessor, Message, Processor, format_prompt
+from jfeval.models.janusflow.sampling import SamplerSettings, noise, sample
+
+VAE_FOLDER = "vae"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question about images."""
+
+    text: str
+    images: tuple[Image.Image, ...] = ()
+    system: str = ""
+    max_new_tokens: int = 32
+
+
+class JanusFlowPipeline:
+    """Draws images of prompts and answers questions about images."""
+
+    def __init__(self, model: JanusFlow, processor: Processor, vae: AutoencoderKL) -> None:
+        self.model, self.processor, self.vae = model.eval(), processor, vae.eval()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, vae: str | Path | None = None, device: str = "cpu", dtype: str = "float32") -> Self:
+        """Load a checkpoint folder.
+
+        Args:
+            path: Folder with ``config.json``, weights and tokenizer files.
+            vae: Folder of the VAE in diffusers form; None means ``path/vae``.
+            device: Where to run.
+            dtype: ``float32`` or ``bfloat16``, the type of model and VAE weights; the sampler's state is float32 either way.
+
+        Raises:
+            UserError: Something is missing or does not fit; named.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder; a JanusFlow checkpoint is a folder with config.json, weights and tokenizer files")
+        kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+        vae_path = Path(vae) if vae else path / VAE_FOLDER
+        if not (vae_path / "config.json").is_file():
+            raise UserError(f"no VAE in {vae_path}; the published JanusFlow uses the SDXL VAE: name its folder with vae=...")
+        model = JanusFlow.from_pretrained(path)
+        decoder = AutoencoderKL.from_pretrained(vae_path, local_files_only=True)
+        return cls(model.to(device, kind), load_processor(path, model), decoder.to(device, kind))
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape (C, h, w) of one image's latents."""
+        config = self.model.config
+        return config.flow.latent_channels, config.latent_size, config.latent_size
+
+    def draw_latents(self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplerSettings) -> Tensor:
+        """Draw latents (B, C, h, w), one per prompt; each depends on its own prompt and seed only, up to float rounding."""
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        ids = [self.processor.generation_prompt(prompt) for prompt in prompts]
+        batch = PromptBatch.from_lists(ids, pad_id=self.processor.pad_id, device=self.model.device)
+        return sample(self.model, batch, noise(seeds, self.latent_shape), settings, pad_id=self.processor.pad_id)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Decode scaled latents to RGB images; pixels are clipped to [-1, 1] and rounded to 8 bits."""
+        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+        array = pixels.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return [Image.fromarray(image) for image in array]
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplerSettings) -> list[Image.Image]:
+        """Draw one image per prompt."""
+        return self.decode(self.draw_latents(prompts, seeds, settings)) if prompts else []
+
+    @torch.no_grad()
+    def answer(self, questions: Sequence[Question]) -> list[str]:
+        """Answer questions one by one, each by the likeliest tokens."""
+        return [self._answer(question) for question in questions]
+
+    def _answer(self, question: Question) -> str:
+        text = question.text
+        placeholders = text.count(IMAGE_PLACEHOLDER)
+        if placeholders and placeholders != len(question.images):
+            raise UserError(f"the question has {placeholders} image placeholders but {len(question.images)} images")
+        if not placeholders:
+            text = f"{IMAGE_PLACEHOLDER}\n" * len(question.images) + text
+        messages = [Message("User", text), Message("Assistant", "")]
+        ids, places = self.processor.conversation(format_prompt(messages, system=question.system, template=self.processor.template))
+        device = self.model.device
+        tokens = torch.tensor([ids], device=device)
+        if question.images:
+            pixels = torch.stack([self.processor.images(image) for image in question.images])[None].to(device)
+            embeds = self.model.embed_conversation(tokens, torch.tensor([places], device=device), pixels)
+        else:
+            embeds = self.model.embed(tokens)
+        valid = torch.ones(tokens.shape, dtype=torch.bool, device=device)
+        answer = self.model.greedy(embeds, valid, max_new_tokens=question.max_new_tokens, stop_id=self.processor.end_id)
+        return self.processor.decode(answer[0])
+
+
+def load_processor(path: Path, model: JanusFlow) -> Processor:
+    """Load tokenizer and image settings of a checkpoint folder.
+
+    Raises:
+        UserError: ``tokenizer.json`` is missing, or its vocabulary is larger than the model's.
+    """
+    file = path / "tokenizer.json"
+    if not file.is_file():
+        raise UserError(f"no tokenizer.json in {path}; copy the tokenizer files of the checkpoint there")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+    if len(tokenizer) > model.config.language.vocab_size:
+        raise UserError(
+            f"the tokenizer in {path} has {len(tokenizer)} tokens, more than the model's vocabulary of {model.config.language.vocab_size}"
+        )
+    settings_file = path / "preprocessor_config.json"
+    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
+    images = ImageProcessor(
+        image_size=int(settings.get("image_size", model.config.vision.image_size)),
+        min_size=int(settings.get("min_size", 14)),
+        mean=tuple(settings.get("image_mean", (0.5, 0.5, 0.5))),
+        std=tuple(settings.get("image_std", (0.5, 0.5, 0.5))),
+    )
+    return Processor(tokenizer, images, tokens_per_image=model.config.vision.tokens)
+
+
+def content_hash(path: Path) -> str:
+    """Return the sha256 over every weight, configuration and tokenizer file of a checkpoint folder, names included."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.suffix in {".safetensors", ".bin", ".json"}):
+        digest.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,172 @@
+"""The three losses of JanusFlow: autoregressive, rectified flow, and representation alignment.
+
+Source: paper section 3.2, equations 2 to 6; Esser et al., arXiv 2403.03206 (times); Yu et al., arXiv 2410.06940 (REPA).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+
+IGNORED = -100
+"""A target that carries no loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings:
+    """Rectified flow and REPA. What the paper leaves open is a setting here."""
+
+    time_location: float = 0.0
+    """Mean of logit(t). The paper says "as SD3" without a figure; 0 is SD3's default."""
+    time_scale: float = 1.0
+    """Standard deviation of logit(t); 1 is SD3's default."""
+    prompt_dropout: float = 0.1
+    """Share of rows whose prompt is dropped, for guidance. Source: paper section 3.2."""
+    repa_weight: float = 1.0
+    """Weight of the alignment loss; 0 trains without it. The paper adds the two losses without a coefficient."""
+    repa_block: int = 0
+    """Language-model block whose outputs are aligned; 0 means a quarter of the depth, as 6 of 24 in the paper."""
+    repa_width: int = 0
+    """Hidden width of the alignment MLP; 0 means the language model's width. The paper does not state it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prompt_dropout < 1:
+            raise UserError(f"prompt_dropout must lie in [0, 1), not {self.prompt_dropout}")
+        if self.time_scale <= 0:
+            raise UserError(f"time_scale must be positive, not {self.time_scale}")
+        if self.repa_weight < 0:
+            raise UserError(f"repa_weight must not be negative, not {self.repa_weight}")
+
+    def block(self, depth: int) -> int:
+        """Return the aligned block of a language model of ``depth`` blocks, counted from 1."""
+        return self.repa_block or max(1, depth // 4)
+
+
+def logit_normal_times(n: int, settings: FlowSettings, generator: torch.Generator) -> Tensor:
+    """Draw times (n,) in (0, 1) whose logit is normal, so that the middle of the path is seen most.
+
+    Source: paper section 3.2; arXiv 2403.03206, section 3.1.
+    """
+    return torch.sigmoid(settings.time_location + settings.time_scale * torch.randn(n, generator=generator))
+
+
+class AlignmentHead(nn.Module):
+    """The 3-layer MLP that maps language-model states to the encoder's width; only training uses it."""
+
+    def __init__(self, width: int, hidden: int, target: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, target))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map (B, N, D) to (B, N, target)."""
+        return self.layers(states)
+
+
+def alignment_loss(projected: Tensor, target: Tensor) -> Tensor:
+    """Compute ``-mean cos(projected, target)`` over batch and positions; no gradient reaches ``target``.
+
+    Args:
+        projected: (B, N, E).
+        target: (B, N, E), the encoder's features of the clean image, position by position.
+
+    Source: paper equation 5.
+    """
+    return -F.cosine_similarity(projected.float(), target.detach().float(), dim=-1).mean()
+
+
+def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the point ``z_t = t x + (1 - t) z_0`` of the straight path and its velocity ``x - z_0``.
+
+    Args:
+        data: x (B, C, h, w).
+        noise: z_0, of the same shape.
+        t: (B,) in [0, 1].
+
+    Source: paper equations 1 and 4.
+    """
+    t = t[:, None, None, None]
+    return t * data + (1 - t) * noise, data - noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowBatch:
+    """Images to learn to draw, with everything random about them already drawn."""
+
+    latents: Tensor
+    """Scaled VAE latents x (B, C, h, w)."""
+    noise: Tensor
+    """z_0, of the same shape."""
+    t: Tensor
+    """(B,) in (0, 1)."""
+    prompts: PromptBatch
+    """One prompt per image, dropped ones already dropped."""
+    pixel_values: Tensor
+    """The clean images as the understanding encoder reads them (B, 3, S, S)."""
+
+
+def draw_flow_batch(
+    latents: Tensor, prompts: PromptBatch, pixel_values: Tensor, settings: FlowSettings, *, pad_id: int, generator: torch.Generator
+) -> FlowBatch:
+    """Draw times, noise and dropped prompts, in this order, from one generator."""
+    n = len(latents)
+    t = logit_normal_times(n, settings, generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    dropped = torch.rand(n, generator=generator) < settings.prompt_dropout
+    return FlowBatch(latents=latents, noise=noise, t=t, prompts=prompts.unconditional(pad_id, dropped), pixel_values=pixel_values)
+
+
+def flow_losses(model: JanusFlow, head: AlignmentHead | None, batch: FlowBatch, settings: FlowSettings) -> tuple[Tensor, Tensor]:
+    """Compute the rectified-flow loss ``E ||v(z_t, t) - (x - z_0)||^2`` and the alignment loss of one batch.
+
+    Args:
+        model: The model.
+        head: Projects states to the encoder's width; None skips alignment.
+        batch: What to draw.
+        settings: Says which block is aligned.
+
+    Returns:
+        Mean squared velocity error and mean negative cosine (0 without a head), both scalars in float32.
+    """
+    z, target = interpolate(batch.latents, batch.noise, batch.t)
+    collect = settings.block(model.config.language.num_hidden_layers) if head is not None else None
+    velocity, states = model.velocity(z, batch.t, batch.prompts, collect=collect)
+    flow = F.mse_loss(velocity.float(), target)
+    if head is None or states is None:
+        return flow, flow.new_zeros(())
+    with torch.no_grad():
+        features = model.vision_und_enc_model(batch.pixel_values)
+    return flow, alignment_loss(head(states), features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversations:
+    """Tokenised conversations, padded on the right, with or without images."""
+
+    ids: Tensor
+    """(B, T)."""
+    valid: Tensor
+    """(B, T) bool."""
+    targets: Tensor
+    """(B, T): the token expected at each place, or `IGNORED`; column i is predicted from columns before i."""
+    image_positions: Tensor | None = None
+    """(B, T) bool, or None for text alone."""
+    pixel_values: Tensor | None = None
+    """(B, images, 3, S, S)."""
+
+
+def autoregressive_loss(model: JanusFlow, batch: Conversations) -> Tensor:
+    """Compute the mean negative log-likelihood of the targets, in nats per token.
+
+    Only answers are targets, so questions and images carry no loss. Source: paper equation 2.
+    """
+    if batch.pixel_values is not None and batch.image_positions is not None:
+        embeds = model.embed_conversation(batch.ids, batch.image_positions, batch.pixel_values)
+    else:
+        embeds = model.embed(batch.ids)
+    positions = (batch.valid.cumsum(dim=1) - 1).clamp(min=0)
+    hidden, _ = model.backbone(embeds, positions, causal_mask(batch.valid, batch.ids.shape[1]))
+    return F.cross_entropy(model.logits(hidden[:, :-1]).float().flatten(0, 1), batch.targets[:, 1:].flatten(), ignore_index=IGNORED)

@@ -1,0 +1,273 @@
+"""JanusFlow's stages of training, the latents they read, and the export of what they made.
+
+Source: paper section 3.2 and table 1: stage 1 adapts the new parts, stage 2 trains all but the understanding encoder, stage 3 trains
+that too. Each stage starts from the averaged weights of the one before; the VAE is frozen throughout.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, SiglipModel
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.checkpoint import to_published
+from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline, load_processor
+from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.training.data import Scenes, StepRng, read_texts, seeded
+from jfeval.models.training.loop import LoopSettings, fit
+from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
+from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
+from jfeval.models.training.part import Part
+
+log = logging.getLogger(__name__)
+
+LATENTS_FILE = "latents.npy"
+HEAD_FILE = "alignment_head.safetensors"
+SAMPLES_FILE = "samples.png"
+
+FREEZABLE: Mapping[str, tuple[str, ...]] = {
+    "vision": ("vision_und_enc_model.",),
+    "language": ("language_model.",),
+}
+"""Names a stage may freeze, and the tensors they stand for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsSettings:
+    """Caching the training images' latents."""
+
+    batch_size: int = 128
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """What the encoder runs in."""
+
+
+@torch.no_grad()
+def cache_latents(settings: LatentsSettings, part: Part) -> dict[str, float]:
+    """Encode every training image once: posterior means times the scaling factor, (N, C, h, w) float16."""
+    scenes = Scenes.open_train(part.inputs["data"])
+    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True).eval()
+    out: np.memmap | None = None
+    for start in range(0, len(scenes), settings.batch_size):
+        rows = np.arange(start, min(start + settings.batch_size, len(scenes)))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+            mean = vae.encode(scenes.pixels(rows)).latent_dist.mean
+        latents = (mean.float() * vae.config.scaling_factor).to(torch.float16).numpy()
+        if out is None:
+            shape = (len(scenes), *latents.shape[1:])
+            out = np.lib.format.open_memmap(part.folder / LATENTS_FILE, "w+", np.float16, shape)
+        out[rows] = latents
+    if out is None:
+        raise UserError(f"no training image in {part.inputs['data']}")
+    out.flush()
+    probe = np.asarray(out[:: max(1, len(out) // 2000)], np.float32)
+    return {"latents": float(len(out)), "mean": float(probe.mean()), "std": float(probe.std())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """One stage."""
+
+    loop: LoopSettings
+    mixture: MixtureSettings = field(default_factory=MixtureSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained: vision, language."""
+    flow_width: int = 96
+    """Channels of the generation encoder, where the stage builds the model; later stages keep it."""
+    answer_weight: float = 1.0
+    """Weight of the autoregressive loss on answers about images. The paper adds its losses without coefficients."""
+    text_weight: float = 1.0
+    """Weight of the autoregressive loss on text."""
+    sample_prompts: tuple[str, ...] = ()
+    """Drawn after the stage into samples.png, to be looked at."""
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+    def __post_init__(self) -> None:
+        unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
+        if unknown_parts:
+            raise UserError(f"freeze names {', '.join(unknown_parts)}; a stage can freeze {', '.join(FREEZABLE)}")
+
+
+class JanusFlowObjective:
+    """The sum of the autoregressive, rectified-flow and alignment losses over one mixed batch."""
+
+    def __init__(self, model: JanusFlow, head: AlignmentHead | None, mixture: Mixture, settings: StageSettings) -> None:
+        self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
+        self.model, self.head, self.mixture, self.settings = model, head, mixture, settings
+        frozen = tuple(prefix for name in settings.freeze for prefix in FREEZABLE[name])
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen) if frozen else True)
+
+    def groups(self) -> Sequence[tuple[float, Sequence[nn.Parameter]]]:
+        """Train whatever is not frozen at one rate; the attention-pool head plays no part and gets no gradient."""
+        return [(1.0, [p for n, p in self.module.named_parameters() if p.requires_grad and ".vision_tower.head." not in n])]
+
+    def batch(self, step: int, rng: StepRng) -> MixedBatch:
+        """Draw the step's samples and all their noise."""
+        return self.mixture.batch(step, rng)
+
+    def ids(self, batch: MixedBatch) -> Sequence[str]:
+        """Name the scenes of a batch."""
+        return batch.ids
+
+    def loss(self, batch: MixedBatch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Return the weighted sum and its parts."""
+        s = self.settings
+        parts: dict[str, Tensor] = {}
+        total = self.model.beg_of_und_embed.new_zeros(())
+        if batch.flow is not None:
+            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, s.flow)
+            total = total + parts["flow"] + s.flow.repa_weight * aligned
+            if self.head is not None:
+                parts["repa"] = aligned
+        if batch.understanding is not None:
+            parts["answers"] = autoregressive_loss(self.model, batch.understanding)
+            total = total + s.answer_weight * parts["answers"]
+        if batch.text is not None:
+            parts["text"] = autoregressive_loss(self.model, batch.text)
+            total = total + s.text_weight * parts["text"]
+        return total, {name: value.detach() for name, value in parts.items()}
+
+
+def assemble(settings: StageSettings, part: Part) -> JanusFlow:
+    """Build JanusFlow around a trained language model and a trained understanding encoder; the flow parts start at random."""
+    llama = LlamaForCausalLM.from_pretrained(part.inputs["lm"] / "lm", local_files_only=True)
+    siglip = SiglipModel.from_pretrained(part.inputs["contrastive"] / "siglip", local_files_only=True)
+    language, vision = llama.config, siglip.config.vision_config
+    kept = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
+    config = JanusFlowConfig(
+        language=LanguageConfig(
+            **{name: getattr(language, name) for name in kept},
+            max_position_embeddings=language.max_position_embeddings,
+            rms_norm_eps=language.rms_norm_eps,
+        ),
+        vision=VisionConfig(
+            model_name="siglip_shapes",
+            image_size=vision.image_size,
+            patch_size=vision.patch_size,
+            width=vision.hidden_size,
+            layers=vision.num_hidden_layers,
+            heads=vision.num_attention_heads,
+            mlp_ratio=vision.intermediate_size / vision.hidden_size,
+        ),
+        flow=FlowConfig(width=settings.flow_width),
+    )
+    with seeded(settings.loop.seed):
+        model = JanusFlow(config)
+    model.language_model.load_state_dict(llama.state_dict())
+    model.vision_und_enc_model.vision_tower.load_state_dict(siglip.vision_model.state_dict())
+    return model
+
+
+def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
+    """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``)."""
+    model = JanusFlow.from_pretrained(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
+    model.language_model.model.config._attn_implementation = "eager"  # short sequences: faster than fused attention on a CPU
+    processor = stage_processor(part.inputs["tokenizer"], model)
+    mixture = Mixture(
+        scenes=Scenes.open_train(part.inputs["data"]),
+        latents=np.load(part.inputs["latents"] / LATENTS_FILE, mmap_mode="r"),
+        texts=read_texts(source_folder(part.inputs["data"])),
+        processor=processor,
+        settings=settings.mixture,
+        flow=settings.flow,
+        seed=settings.loop.seed,
+    )
+    head = alignment_head(model, settings, part)
+    objective = JanusFlowObjective(model, head, mixture, settings)
+    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash)
+    save_model(model, part.folder)
+    if head is not None:
+        save_file(head.state_dict(), part.folder / HEAD_FILE)
+    if settings.sample_prompts:
+        vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+        draw_samples(JanusFlowPipeline(model, processor, vae), settings, part.folder / SAMPLES_FILE)
+    return {**result.losses, "parameters": float(sum(p.numel() for p in model.parameters())), "seconds": result.seconds}
+
+
+def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> AlignmentHead | None:
+    """Build the alignment MLP, or continue the earlier stage's; None where the stage trains without alignment."""
+    if not settings.flow.repa_weight:
+        return None
+    width = model.config.language.hidden_size
+    with seeded(settings.loop.seed + 1):
+        head = AlignmentHead(width, settings.flow.repa_width or width, model.config.vision.width)
+    before = part.inputs["start"] / HEAD_FILE if "start" in part.inputs else None
+    if before is not None and before.is_file():
+        head.load_state_dict(load_file(before))
+    return head
+
+
+def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
+    """Load the tokenizer that an earlier part trained."""
+    images = ImageProcessor(image_size=model.config.vision.image_size)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer / "tokenizer", local_files_only=True)
+    return Processor(loaded, images, tokens_per_image=model.config.vision.tokens)
+
+
+def source_folder(data: Path) -> Path:
+    """Return the folder of Parquet files that the data part read."""
+    return Path(json.loads((data / "source.json").read_text(encoding="utf-8"))["source"])
+
+
+def save_model(model: JanusFlow, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write ``config.json`` and ``model.safetensors`` in the published form."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_published(model.state_dict()).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(model.config.to_published(), indent=1) + "\n", encoding="utf-8")
+
+
+def draw_samples(pipeline: JanusFlowPipeline, settings: StageSettings, path: Path, columns: int = 4, scale: int = 3) -> None:
+    """Draw every sample prompt ``columns`` times, a row each, as one PNG."""
+    strips = []
+    for row, prompt in enumerate(settings.sample_prompts):
+        images = pipeline.draw([prompt] * columns, [row * columns + k for k in range(columns)], settings.sampler)
+        strips.append(np.concatenate([np.asarray(image) for image in images], axis=1))
+    from PIL import Image
+
+    Image.fromarray(np.concatenate(strips).repeat(scale, 0).repeat(scale, 1)).save(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """The finished model's folder."""
+
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Type of the stored weights; float16 halves the folder and changes no verdict that was seen."""
+    max_megabytes: float = 20.0
+    """A larger folder is an error: the embedded model is shipped with the package."""
+
+
+def export(settings: ExportSettings, part: Part) -> dict[str, float]:
+    """Write model, tokenizer and VAE as one folder that `JanusFlowPipeline.from_pretrained` reads."""
+    out = part.folder / "model"
+    shutil.rmtree(out, ignore_errors=True)
+    kind = getattr(torch, settings.dtype)
+    model = JanusFlow.from_pretrained(part.inputs["start"])
+    save_model(model, out, kind)
+    for file in sorted((part.inputs["tokenizer"] / "tokenizer").glob("*.json")):
+        shutil.copyfile(file, out / file.name)
+    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+    vae.to(kind).save_pretrained(out / VAE_FOLDER, safe_serialization=True)
+    images = ImageProcessor(image_size=model.config.vision.image_size)
+    preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
+    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")
+    load_processor(out, model)
+    megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
+    if megabytes > settings.max_megabytes:
+        raise UserError(f"the exported model has {megabytes:.1f} MB, more than max_megabytes = {settings.max_megabytes}")
+    return {"megabytes": megabytes}
