@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from jfeval.reports.status import status
 
+from jfeval.reports.status import status
 from jfeval.schema import ImageRequest
 from jfeval.store import Store
 

@@ -29,6 +29,8 @@ class Column:
     kind: Kind = "text"
     detail: str = ""
     """One line that says what the column is."""
+    aside: bool = False
+    """Drawn small under the row's name where there is room for two lines, and as a column of its own elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,9 @@ class Table:
         if self.notes:
             table.caption = Text("\n".join(one_line(note) for note in self.notes))
         for column in self.columns:
-            table.add_column(Text(one_line(column.label)), justify="left" if column.kind == "text" else "right")
+            table.add_column(
+                Text(one_line(column.label)), justify="left" if column.kind == "text" else "right", no_wrap=column.kind != "text"
+            )
         for row in self.rows:
             table.add_row(*(_rich(cell) for cell in row))
         return table

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from jfeval.reports.status import status
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.text import benchmark_label, edition_words, flatten, label
-
 from jfeval.schema import Metric, RunRecord
 from jfeval.store import Store
 
@@ -66,12 +65,12 @@ def leaderboard_table(group: Group) -> Table:
     main = _task_metric([m for one in metrics for m in one])
     keys = [key for key in keys if not key[1] or key[0] == main]
     first = {key: next(m for one in metrics for m in one if (m.name, m.task) == key) for key in keys}
-    columns = [Column(key="model", label="model"), Column(key="seed", label="seed", kind="count")]
+    columns = [Column(key="model", label="model"), Column(key="seed", label="seed", kind="count", aside=True)]
     columns += [Column(key=_column_key(m), label=label(m.task or m.name), kind="metric", detail=m.detail) for m in first.values()]
-    columns += [Column(key="prompts", label="prompts", kind="count"), Column(key="edition", label="edition")]
-    columns += [Column(key="protocol", label="protocol")]
+    columns += [Column(key="prompts", label="prompts", kind="count", aside=True), Column(key="edition", label="edition", aside=True)]
+    columns += [Column(key="protocol", label="protocol", aside=True)]
     differing = _differences([run.record() for run in group.runs])
-    columns += [Column(key="differs", label="what differs")] if differing else []
+    columns += [Column(key="differs", label="what differs", aside=True)] if differing else []
     rows = []
     for run, own in zip(group.runs, metrics, strict=True):
         record = run.record()
@@ -104,7 +103,10 @@ def task_table(store: Store, protocol: str | None = None) -> Table:
     score = Column(key="score", label="score", kind="metric", detail="Value of the row, with its 95 % interval over prompts.")
     columns = [Column(key="task", label="task"), score]
     columns += [Column(key=name, label=label(name), kind="metric", detail=_detail(metrics, name)) for name in more]
-    columns += [Column(key="n", label="images or answers", kind="count"), Column(key="clusters", label="prompts", kind="count")]
+    columns += [
+        Column(key="n", label="n", kind="count", detail="Images or answers scored."),
+        Column(key="clusters", label="prompts", kind="count"),
+    ]
     rows = []
     for task in tasks:
         rows.append(_task_row(label(task), by_key.get((main, task)), [by_key.get((name, task)) for name in more]))

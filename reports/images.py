@@ -1,0 +1,102 @@
+"""Pictures inside the file: data URIs, each picture once, small enough that the whole report stays one file that opens at once."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+BUDGET = 18 * 2**20
+"""Most characters that all pictures of a report may take."""
+
+_AS_IS_SIDE = 256
+"""Longest side of a PNG that is shown untouched, in pixels."""
+
+_AS_IS_BYTES = 96 * 1024
+"""Largest PNG file that is shown untouched: a 256x256 file without compression gains is smaller than twice this."""
+
+_PILOT = 16
+"""One picture in this many is encoded first, to foretell a level's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Level:
+    """One way of making pictures smaller."""
+
+    as_is: bool
+    """Leave small PNG files untouched."""
+    lossless_side: int
+    """Pictures up to this longest side lose nothing."""
+    side: int
+    """Longest side of the others, in pixels."""
+    quality: int
+    """WebP quality of the others."""
+
+
+_LEVELS = (
+    _Level(as_is=True, lossless_side=0, side=256, quality=80),
+    _Level(as_is=False, lossless_side=128, side=256, quality=72),
+    _Level(as_is=False, lossless_side=0, side=192, quality=72),
+    _Level(as_is=False, lossless_side=0, side=128, quality=60),
+)
+
+
+def embed(sources: Mapping[str, Callable[[], bytes | None]], *, budget: int = BUDGET) -> dict[str, str]:
+    """Encode pictures as data URIs at the first level of compression whose total stays within the budget.
+
+    Args:
+        sources: A key per picture, and how to read its file; None where it is missing.
+        budget: Most characters that all URIs may take together.
+
+    Returns:
+        URI by key, in the order of `sources`. A picture that is missing, cannot be decoded or, at the last level, no longer fits has none.
+    """
+    for level in _LEVELS[:-1]:
+        pilot = sum(len(_uri(read(), level) or "") for read in list(sources.values())[::_PILOT])
+        if len(sources) > 4 * _PILOT and pilot * _PILOT > 1.2 * budget:
+            continue
+        uris, size = {}, 0
+        for key, read in sources.items():
+            uri = _uri(read(), level)
+            if uri is not None:
+                uris[key] = uri
+                size += len(uri)
+            if size > budget:
+                break
+        else:
+            return uris
+    uris, size = {}, 0
+    for key, read in sources.items():
+        uri = _uri(read(), _LEVELS[-1])
+        if uri is not None and size + len(uri) <= budget:
+            uris[key] = uri
+            size += len(uri)
+    return uris
+
+
+def _uri(data: bytes | None, level: _Level) -> str | None:
+    """Encode one picture; None when there is nothing to show."""
+    if data is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            longest = max(image.size)
+            if level.as_is and image.format == "PNG" and longest <= _AS_IS_SIDE and len(data) <= _AS_IS_BYTES:
+                image.verify()
+                return _data_uri("image/png", data)
+            image.draft("RGB", (level.side, level.side))
+            small = image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    lossless = longest <= level.lossless_side
+    if not lossless:
+        small.thumbnail((level.side, level.side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, format="WEBP", lossless=lossless, quality=80 if lossless else level.quality, method=4)
+    return _data_uri("image/webp", out.getvalue())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    """Return bytes as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
