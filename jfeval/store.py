@@ -94,6 +94,10 @@ class Store:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); run the same command again to write it anew.") from error
 
+    def sample_ids(self) -> list[str]:
+        """List the ids of the samples asked for, in order, without their contents."""
+        return [sample.id for sample in self.samples()]
+
     def write_samples(self, samples: Sequence[Sample]) -> None:
         """Store the samples asked for; images inside questions are stored by content."""
         lines = [json.dumps(self._sample_to(sample), ensure_ascii=True, sort_keys=True) for sample in samples]

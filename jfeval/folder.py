@@ -1,0 +1,119 @@
+"""The run folder as a place on disk: claimed before anything expensive, begun once, never shared by two different runs."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jfeval import provenance
+from jfeval.errors import UserError
+from jfeval.files import write_atomically
+from jfeval.plan import Plan, changed_keys, digest
+from jfeval.schema import Counts, JsonObject, RunRecord
+from jfeval.settings import to_yaml
+from jfeval.store import Store
+
+_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "results", "report.html", "lock"}
+_MIN_FREE_BYTES = 16 * 2**20
+
+
+def begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: float) -> None:
+    """Write what is asked, or check that the folder asks for the same."""
+    settings, inputs = plan.settings, plan.inputs(model_identity)
+    facts = provenance.collect()
+    facts["seconds"] = {"load": round(load_seconds, 3)}
+    record = RunRecord(
+        name=store.path.resolve().name,
+        model=settings.model,
+        benchmark=settings.benchmark,
+        edition=settings.edition,  # pyright: ignore[reportArgumentType]
+        protocol=plan.protocol,
+        seed=settings.seed,
+        limit=settings.limit,
+        batch_size=settings.batch_size,
+        model_identity=model_identity,
+        data_identity=plan.data_identity,
+        fingerprint=digest(inputs),
+        counts=Counts(available=plan.available, asked=len(plan.rows), finished=0, failed=0),
+        provenance=facts,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    samples = [sample for _, sample in plan.rows]
+    if store.exists():
+        check_same(store, inputs)
+        before = store.record()
+        record = replace(record, started_at=before.started_at, judge_identity=before.judge_identity)
+        record = replace(record, judge_fingerprint=before.judge_fingerprint)
+        if store.sample_ids() != [sample.id for sample in samples]:
+            shutil.rmtree(store.path / "results", ignore_errors=True)  # they are of another selection
+    write_atomically(store.path / "settings.yaml", to_yaml(settings).encode())
+    store.write_samples(samples)
+    store.write_inputs(inputs)
+    store.write_record(record)
+
+
+def check_same(store: Store, inputs: JsonObject, keys: Sequence[str] | None = None) -> None:
+    """Refuse to mix two runs in one folder."""
+    before = store.inputs()
+    chosen = keys or sorted(before.keys() | inputs.keys())
+    changed = changed_keys({k: before.get(k) for k in chosen}, {k: inputs.get(k) for k in chosen})
+    if changed:
+        listed = "\n  ".join(changed)
+        raise UserError(
+            f"{store.path} holds a run with other inputs; stored -> asked:\n  {listed}\n"
+            "Give another --out to keep both, or --overwrite to delete the stored run."
+        )
+
+
+def claim(folder: Path) -> None:
+    """Make the folder and write a probe into it, before anything expensive.
+
+    Raises:
+        UserError: It cannot be written, or it holds something that is no run.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "lock.probe", b"probe" * 1000)
+        (folder / "lock.probe").unlink()
+    except OSError as error:
+        raise UserError(f"cannot write the output folder {folder}: {error.strerror or error}. Give another --out.") from error
+    strangers = sorted({path.name for path in folder.iterdir()} - _OURS)
+    if strangers and not (folder / "run.json").is_file():
+        raise UserError(f"{folder} holds other files ({', '.join(strangers[:3])}) and no run; give an empty or new folder as --out.")
+
+
+def empty(folder: Path) -> None:
+    """Delete a run's files, and nothing else, the record first so that a half-deleted run is none."""
+    for name in ["run.json", *sorted(_OURS - {"run.json", "lock"})]:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, plan: Plan, side: int) -> None:
+    """Say before generating that the disk cannot hold the run: a PNG takes about a byte a pixel, and often less."""
+    needed = max(_MIN_FREE_BYTES, plan.images * side * side)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder} has {free / 2**20:.0f} MiB free and {plan.images} images may take {needed / 2**20:.0f} MiB. "
+            "Free some space, or give another --out."
+        )
+
+
+@contextmanager
+def full_disk_explained(store: Store, plan: Plan) -> Iterator[None]:
+    """Turn the system's word for a full or read-only disk into what is stored and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        done = len(store.outputs())
+        raise UserError(
+            f"cannot write to {store.path}: {os.strerror(error.errno)}. {done} of {len(plan.rows)} samples are stored and stay usable; "
+            "mend that and run the same command again to continue."
+        ) from error

@@ -1,0 +1,59 @@
+"""Store -> scores -> metrics: pure rules over what is stored, repeatable under any protocol without the model."""
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from jfeval.errors import UserError, unknown
+from jfeval.schema import JsonObject, Judgement, Metric, Score
+from jfeval.store import Store
+from jfeval.tally import stored_seconds, update_counts
+
+if TYPE_CHECKING:
+    from jfeval.benchmarks.base import Benchmark
+
+
+def score(store: Store, benchmark: "Benchmark", *, protocol: str = "") -> list[Metric]:
+    """Score every judged sample and store verdicts and numbers under ``results/PROTOCOL``.
+
+    A sample that failed has no score: it lowers the counts and is named, and never enters a mean as wrong.
+    An output without a judge is scored as the observation ``{"text": answer}``.
+
+    Args:
+        store: A run, whole or not.
+        benchmark: The benchmark it is of.
+        protocol: Way of scoring; empty for the run's own.
+
+    Raises:
+        UserError: An unknown protocol, or nothing to score.
+    """
+    started = time.perf_counter()
+    record = store.record()
+    protocol = protocol or record.protocol
+    if protocol not in benchmark.protocols:
+        raise unknown(f"protocol of {record.benchmark}", protocol, benchmark.protocols)
+    outputs = store.outputs()
+    judgements = store.judgements() if record.judge_fingerprint else {}
+    scores: list[Score] = []
+    for sample in store.samples():
+        output = outputs.get(sample.id)
+        if output is None or output.error:
+            continue
+        judgement = judgements.get(sample.id) if record.judge_fingerprint else _answer(sample.id, output.text)
+        if judgement is not None and not judgement.error:
+            scores.extend(benchmark.score(sample, judgement, protocol=protocol))
+    if not scores:
+        raise UserError(f"{store.path} has no finished sample to score; run `jfeval run` with the same settings first")
+    metrics = benchmark.aggregate(scores, protocol=protocol)
+    store.write_results(protocol, scores, metrics)
+    record = update_counts(store, protocol=protocol)
+    seconds: JsonObject = {**stored_seconds(record), "score": round(time.perf_counter() - started, 3)}
+    whole = record.counts.finished + record.counts.failed == record.counts.asked
+    finished_at = datetime.now(UTC).isoformat(timespec="seconds") if whole else ""
+    store.write_record(replace(record, provenance={**record.provenance, "seconds": seconds}, finished_at=finished_at))
+    return metrics
+
+
+def _answer(sample_id: str, text: str) -> Judgement:
+    return Judgement(sample_id=sample_id, observations=({"text": text},))

@@ -1,0 +1,181 @@
+"""Settings: YAML, then ``key=value``, into frozen dataclasses, with errors that name the key and the nearest one."""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jfeval.errors import UserError, unknown
+from jfeval.schema import EDITIONS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """One run: a model on a benchmark."""
+
+    benchmark: str = "geneval"
+    """Name of a benchmark; ``jfeval list`` shows them."""
+    edition: str = "shapes"
+    """``official`` data or ``shapes``, the embedded synthetic world."""
+    model: str = "janusflow-shapes"
+    """Name of a model; ``jfeval list`` shows them."""
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    """The model's own settings; ``jfeval describe MODEL`` shows them."""
+    protocol: str = ""
+    """Way of scoring; empty for the benchmark's first."""
+    seed: int = 0
+    """Changes the noise and, in the shapes edition, the draw of prompts."""
+    limit: int | None = None
+    """Take this many samples, spread evenly over tasks; the run is marked as limited everywhere."""
+    batch_size: int = 64
+    """Images (or questions) per planned batch."""
+    max_failures: float = 0.01
+    """Fail the run when more than this share of its samples fails."""
+    data: Path | None = None
+    """Local folder of official data."""
+    out: Path | None = None
+    """The run folder; by default ``runs/BENCHMARK-EDITION-MODEL-seedSEED``."""
+
+    def __post_init__(self) -> None:
+        """Check what needs no model and no data."""
+        if self.edition not in EDITIONS:
+            raise unknown("edition", self.edition, EDITIONS)
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1, got {self.limit}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if not 0 <= self.max_failures <= 1:
+            raise ValueError(f"max_failures must be a share in [0, 1], got {self.max_failures}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in [0, 2**63), got {self.seed}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run goes."""
+        return self.out or Path("runs") / f"{self.benchmark}-{self.edition}-{self.model}-seed{self.seed}"
+
+
+def resolve(cls: type[T], *, file: Path | None = None, values: Mapping[str, object] | None = None, overrides: Sequence[str] = ()) -> T:
+    """Build a settings dataclass from its defaults, a YAML file, ready values and ``key=value`` texts, the later winning.
+
+    Args:
+        cls: The dataclass; its ``__post_init__`` may raise ValueError.
+        file: YAML file whose keys are fields.
+        values: Field values, for example from command-line options.
+        overrides: Texts like ``num_steps=30`` or ``optimizer.lr=1e-4``, values in YAML syntax.
+
+    Raises:
+        UserError: An unknown key, a value of another type, a value out of range, or a file that is not YAML; names the nearest key.
+    """
+    config = OmegaConf.structured(cls)
+    layers: list[tuple[str, object]] = []
+    if file is not None:
+        layers.append((str(file), _load_yaml(file)))
+    layers.append(("", OmegaConf.create(dict(values or {}))))
+    layers.extend((text, _parse_override(text)) for text in overrides)
+    for source, layer in layers:
+        _check_keys(config, layer, cls, prefix="", source=source)
+        try:
+            config = OmegaConf.merge(config, layer)
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
+            raise UserError(_explain(error, source)) from error
+    try:
+        return OmegaConf.to_object(config)  # pyright: ignore[reportReturnType]
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(_explain(error, "")) from error
+
+
+def to_yaml(settings: object) -> str:
+    """Return a settings dataclass as YAML, every field written out."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldDoc:
+    """One field of a settings dataclass, for people."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+def field_docs(cls: type) -> list[FieldDoc]:
+    """List a dataclass's fields with the line of documentation under each."""
+    docs = _docs_under_fields(cls)
+    rows = []
+    for item in dataclasses.fields(cls):
+        if item.default is not dataclasses.MISSING:
+            default = repr(item.default)
+        elif item.default_factory is not dataclasses.MISSING:
+            default = repr(item.default_factory())
+        else:
+            default = "required"
+        type_name = item.type.__name__ if isinstance(item.type, type) else str(item.type).replace("typing.", "")
+        rows.append(FieldDoc(name=item.name, type=type_name, default=default, doc=docs.get(item.name, "")))
+    return rows
+
+
+def _docs_under_fields(cls: type) -> dict[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found = {}
+    for above, below in itertools.pairwise(body):
+        if isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name) and isinstance(below, ast.Expr):
+            text = below.value.value if isinstance(below.value, ast.Constant) else None
+            if isinstance(text, str):
+                found[above.target.id] = " ".join(text.split())
+    return found
+
+
+def _load_yaml(file: Path) -> DictConfig:
+    try:
+        loaded = OmegaConf.load(file)
+    except FileNotFoundError as error:
+        raise UserError(f"settings file {file} does not exist") from error
+    except Exception as error:  # PyYAML's errors share no public base with OmegaConf's
+        raise UserError(f"settings file {file} is not YAML: {error}") from error
+    if not isinstance(loaded, DictConfig):
+        raise UserError(f"settings file {file} must hold keys and values, found a list")
+    return loaded
+
+
+def _parse_override(text: str) -> DictConfig:
+    key, equals, _ = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"expected key=value, got {text!r}")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except Exception as error:  # YAML syntax inside the value
+        raise UserError(f"cannot read the value in {text!r}: {error}") from error
+
+
+def _check_keys(config: object, layer: object, cls: type, *, prefix: str, source: str) -> None:
+    """Refuse keys that the dataclass tree does not have."""
+    if not isinstance(config, DictConfig) or not isinstance(layer, DictConfig) or OmegaConf.get_type(config) is dict:
+        return
+    for key in layer:
+        if key not in config:
+            where = f" in {source}" if source and "=" not in source else ""
+            raise unknown(f"setting{where}", f"{prefix}{key}", [f"{prefix}{name}" for name in config])
+        _check_keys(config._get_node(key), layer._get_node(key), cls, prefix=f"{prefix}{key}.", source=source)
+
+
+def _explain(error: Exception, source: str) -> str:
+    key = getattr(error, "full_key", "") or ""
+    reason = str(error).split("\n", 1)[0]
+    where = f"{source}: " if source else f"setting {key}: " if key else "settings: "
+    return where + reason

@@ -1,0 +1,77 @@
+"""A run's result in words and rows, for a terminal or a pipe."""
+
+from collections.abc import Sequence
+
+from jfeval.console import clean
+from jfeval.schema import Metric, RunRecord
+
+
+def heading(record: RunRecord) -> str:
+    """Return one line that says what was measured."""
+    return f"{record.benchmark} ({record.edition}), model {record.model}, seed {record.seed}, protocol {record.protocol}"
+
+
+def recipe(record: RunRecord) -> str:
+    """Return the sampler's settings as ``key=value`` words; empty where the model states none."""
+    stated = record.model_identity.get("recipe")
+    return " ".join(f"{key}={value}" for key, value in stated.items()) if isinstance(stated, dict) else ""
+
+
+def completeness(record: RunRecord) -> str:
+    """Say how whole the run is, in one line."""
+    counts = record.counts
+    parts = [f"limited: {counts.asked} of {counts.available} prompts"] if counts.asked < counts.available else []
+    missing = counts.asked - counts.finished - counts.failed
+    if counts.failed:
+        parts.append(f"incomplete: {counts.failed} of {counts.asked} prompts failed")
+    if missing:
+        parts.append(f"unfinished: {missing} of {counts.asked} prompts missing")
+    return "; ".join(parts) or f"complete: {counts.finished} of {counts.available} prompts"
+
+
+def label(metric: Metric) -> str:
+    """Return a metric's name in a table: the task's for a task mean."""
+    if not metric.task:
+        return metric.name
+    return metric.task if metric.name == "task" else f"{metric.name}/{metric.task}"
+
+
+def interval(metric: Metric) -> str:
+    """Return the 95 % interval with two decimals; a dash where there is none."""
+    return "-" if metric.ci_low is None or metric.ci_high is None else f"[{metric.ci_low:.2f}, {metric.ci_high:.2f}]"
+
+
+def plain_lines(record: RunRecord, metrics: Sequence[Metric]) -> list[str]:
+    """Return the result as unwrapped lines; the headline number's line is its name, value and interval alone."""
+    lines = [heading(record)]
+    if words := recipe(record):
+        lines.append(f"recipe {words}")
+    for metric in _headline_last(metrics):
+        numbers = f"{label(metric)} {metric.value:.3f} {interval(metric)}"
+        lines.append(numbers if metric.headline else f"{numbers} n={metric.n} clusters={metric.clusters}")
+    lines.append(completeness(record))
+    return [clean(line) for line in lines]
+
+
+def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool) -> None:
+    """Print the result: a table on a terminal, otherwise plain lines."""
+    if not terminal:
+        for line in plain_lines(record, metrics):
+            print(line)  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(clean(heading(record))), caption=Text(clean(f"{recipe(record)}\n{completeness(record)}".strip())))
+    table.add_column("")
+    for column in ("value", "95 % interval", "n", "clusters"):
+        table.add_column(column, justify="right")
+    for metric in _headline_last(metrics):
+        cells = (label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters))
+        table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if metric.headline else "")
+    Console().print(table)
+
+
+def _headline_last(metrics: Sequence[Metric]) -> list[Metric]:
+    return sorted(metrics, key=lambda metric: metric.headline)

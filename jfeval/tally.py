@@ -1,0 +1,56 @@
+"""Counting what a run holds: finished, failed and why."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from jfeval import provenance
+from jfeval.schema import Json, Judgement, Output, RunRecord
+from jfeval.store import Store
+
+
+def update_counts(store: Store, *, protocol: str | None = None) -> RunRecord:
+    """Count what is stored and write that, with times and memory, into the record."""
+    record, outputs, asked = store.record(), store.outputs(), store.sample_ids()
+    judgements = store.judgements() if record.judge_fingerprint else {}
+    errors = _errors(asked, outputs, judgements)
+    drawn = [i for i in asked if i in outputs and not outputs[i].error]
+    finished = sum(1 for i in drawn if i not in errors and (not record.judge_fingerprint or i in judgements))
+    seconds = {stage: round(value, 3) for stage, value in store.stage_seconds().items()}
+    earlier_peak = record.provenance.get("peak_memory_bytes")
+    facts: dict[str, Json] = {
+        **record.provenance,
+        "seconds": {**stored_seconds(record), **seconds},
+        "peak_memory_bytes": max(provenance.peak_memory_bytes(), earlier_peak if isinstance(earlier_peak, int) else 0),
+        "images": sum(len(outputs[i].images) for i in drawn),
+    }
+    counts = replace(record.counts, asked=len(asked), finished=finished, failed=len(errors))
+    record = replace(record, counts=counts, provenance=facts, protocol=protocol or record.protocol)
+    store.write_record(record)
+    return record
+
+
+def stored_seconds(record: RunRecord) -> dict[str, Json]:
+    """Return the record's wall time by stage."""
+    seconds = record.provenance.get("seconds")
+    return dict(seconds) if isinstance(seconds, dict) else {}
+
+
+def failure_summary(store: Store, *, shown: int = 5) -> str:
+    """Say which samples failed and why, the first few of them."""
+    asked = store.sample_ids()
+    judgements = store.judgements() if store.record().judge_fingerprint else {}
+    errors = _errors(asked, store.outputs(), judgements)
+    lines = [f"  {sample_id}: {reason}" for sample_id, reason in list(errors.items())[:shown]]
+    more = [f"  and {len(errors) - shown} more"] if len(errors) > shown else []
+    return "\n".join([f"{len(errors)} of {len(asked)} samples failed:", *lines, *more])
+
+
+def _errors(asked: list[str], outputs: Mapping[str, Output], judgements: Mapping[str, Judgement]) -> dict[str, str]:
+    """Return why each failed sample failed, in the samples' order."""
+    found: dict[str, str] = {}
+    for sample_id in asked:
+        output, judgement = outputs.get(sample_id), judgements.get(sample_id)
+        reason = (output.error if output else "") or (judgement.error if judgement else "")
+        if reason:
+            found[sample_id] = reason
+    return found
