@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Row, parse_row, read_rows
-from jfeval.benchmarks.geneval_rules import ImageResult, judge_image, read_observation, summarise
+from jfeval.benchmarks.geneval_rules import ImageResult, group_of, judge_image, read_observation, summarise
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean, mean_of
@@ -176,9 +176,8 @@ class GenEvalHeldOut(GenEval):
 
 def _sample(index: int, metadata: JsonObject, row: Row) -> Sample:
     """Build a sample; rows with equal metadata are one cluster, as the official summary groups them."""
-    cluster = hashlib.sha256(json.dumps(metadata).encode()).hexdigest()[:16]
     request = ImageRequest(prompt=row.prompt, num_images=NUM_IMAGES)
-    return Sample(id=f"{index:05d}", task=row.tag, request=request, reference=metadata, cluster=cluster)
+    return Sample(id=f"{index:05d}", task=row.tag, request=request, reference=metadata, cluster=group_of(metadata))
 
 
 def _folder(data: Path | None) -> Path:

@@ -3,6 +3,8 @@
 Two editions and two judges go through the same functions: detections of a network on photographs, and of the exact detector on shapes.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from jfeval.benchmarks.geneval_rows import Include, Row
 from jfeval.benchmarks.scorers.colour import COLOURS
 from jfeval.benchmarks.scorers.relations import POSITION_THRESHOLD, iou, relations
 from jfeval.errors import UserError
+from jfeval.schema import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +162,21 @@ def _nothing_more(row: Row, kept: Mapping[str, Sequence[int]]) -> bool:
 
 
 def _boxes(rows: object, where: str) -> np.ndarray:
-    try:
-        boxes = np.asarray(rows, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        boxes = np.empty(0)
     if isinstance(rows, list) and not rows:
         return np.empty((0, 5), dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused below
+            boxes = np.asarray(rows, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        boxes = np.empty((0, 0))
     if boxes.ndim != 2 or boxes.shape[1] != 5 or not np.isfinite(boxes).all():
         raise UserError(f"{where}: each must be [x0, y0, x1, y1, score], all finite numbers")
     return boxes
+
+
+def group_of(metadata: JsonObject) -> str:
+    """Name the group of a row: rows with the same JSON text, keys in order, are one prompt, as in the official summary."""
+    return hashlib.sha256(json.dumps(metadata).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

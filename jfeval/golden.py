@@ -4,7 +4,7 @@ A package that reimplements published code offers `SUITES`, a tuple of `GoldenSu
 runs them. No torch here: a suite imports what it needs inside its `check`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -72,3 +72,45 @@ def worst_difference(expected: ArrayLike, found: ArrayLike) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.where(same, 0.0, np.abs(a - b))
     return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0))
+
+
+@dataclass
+class Tally:
+    """Collects the differences of one set: how many, the largest, and the first in words."""
+
+    mismatches: int = 0
+    worst: float = 0.0
+    first: str = ""
+
+    def equal(self, what: str, expected: object, found: object) -> None:
+        """Compare values that must be the same, in type too: true is not 1."""
+        if type(expected) is not type(found) or expected != found:
+            self.differ(f"{what}: expected {_short(expected)}, found {_short(found)}")
+
+    def close(self, what: str, expected: ArrayLike, found: ArrayLike, tolerance: float) -> None:
+        """Compare numbers or arrays up to an absolute tolerance."""
+        difference = worst_difference(expected, found)
+        self.worst = max(self.worst, difference)
+        if not difference <= tolerance:
+            self.differ(f"{what}: differs by {difference:.3g}, allowed {tolerance:.3g}")
+
+    def fields(self, what: str, expected: Iterable[str], compared: Iterable[str]) -> None:
+        """Count every recorded field that is not compared, and every field to compare that is not recorded."""
+        for name in sorted(set(expected) ^ set(compared)):
+            self.differ(f"{what}: field {name!r} is {'missing' if name in compared else 'not one that is compared'}")
+
+    def differ(self, what: str) -> None:
+        """Count one difference."""
+        self.mismatches += 1
+        self.first = self.first or what
+
+    def result(self, cases: int, *, numeric: bool) -> GoldenResult:
+        """Close the set; `numeric` shows the largest difference beside the count."""
+        return GoldenResult(
+            cases=cases, worst=self.worst if numeric else None, tolerance=float("inf"), mismatches=self.mismatches, note=self.first
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,31 @@
+"""The golden sets of all benchmarks, as `jfeval verify` knows them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jfeval.benchmarks import geneval_goldens
+from jfeval.golden import GoldenResult, GoldenSuite, has_any
+
+
+def _without_check(name: str, *files: str) -> GoldenSuite:
+    """Name a set that this version recognises and has no code to reproduce; it counts as failed."""
+    return GoldenSuite(name=name, recognise=has_any(*files), check=_no_check(name))
+
+
+def _no_check(name: str) -> Callable[[Path], GoldenResult]:
+    return lambda _: GoldenResult(cases=0, implemented=False, note=f"this version has no scorer for {name}")
+
+
+SUITES: tuple[GoldenSuite, ...] = (
+    *geneval_goldens.SUITES,
+    _without_check("mask2former", "forward.npz", "mmdet3_state_dict_shapes.json"),
+    _without_check("dpg", "answers.json", "questions.csv"),
+    _without_check("mplug", "tiny.npz", "tiny.json"),
+    _without_check("fid", "features_2048.npz", "features_small.npz", "logits.npz"),
+    _without_check("understanding/gqa", "gqa.jsonl", "gqa.aggregate.json"),
+    _without_check("understanding/mmbench_circular", "mmbench_circular.jsonl", "mmbench_circular.aggregate.json"),
+    _without_check("understanding/mmbench_options", "mmbench_options.jsonl"),
+    _without_check("understanding/pope", "pope.jsonl", "pope.aggregate.json"),
+    _without_check("understanding/seed", "seed.jsonl", "seed.aggregate.json"),
+    _without_check("understanding/prompts", "prompts.jsonl"),
+)
