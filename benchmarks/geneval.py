@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Row, parse_row, read_rows
+from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Row, Tag, parse_row, read_rows
 from jfeval.benchmarks.geneval_rules import ImageResult, group_of, judge_image, read_observation, summarise
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
@@ -32,13 +32,14 @@ PUBLISHED = {
 }
 """sha256 of the published files at that revision of djghosh13/geneval."""
 
-_OVERALL = "Unweighted mean of the six task means (shares of right images), as published results are quoted."
+_OVERALL = "Unweighted mean of the task means (shares of right images), as published results are quoted."
 _TASK = "Share of right images of the task."
 _IMAGE_MEAN = "Share of right images over all tasks together; weights tasks by their number of prompts."
 _PROMPT_ANY = "Share of prompts with at least one right image (the official script's '% correct prompts')."
 _EXACT = (
     "Everything asked and nothing more: the image is right, and of every class exactly as many objects are detected as asked, none of a "
-    "class that is not asked. Mean of the task means. GenEval itself forgives extra objects outside the counting task."
+    "class that is not asked. Mean of the task means. GenEval itself forgives extra objects outside the counting task. What the judge "
+    "does not report as an object (a smear, a malformed shape) is not counted."
 )
 
 
@@ -48,6 +49,7 @@ class GenEval:
     name = "geneval"
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = ("official",)
+    tasks: tuple[Tag, ...] = TAGS
 
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`."""
@@ -119,7 +121,7 @@ class GenEval:
         self._check_protocol(protocol)
         summary = summarise([ImageResult(tag=s.task, group=s.cluster, correct=s.values["correct"] == 1.0) for s in scores])
         tasks = [tag for tag in TAGS if tag in summary.tasks]
-        missing = [tag for tag in TAGS if tag not in summary.tasks]
+        missing = [tag for tag in self.tasks if tag not in summary.tasks]
         note = f" Without {', '.join(missing)}: no image scored." if missing else ""
         right = {tag: _estimate([s for s in scores if s.task == tag], "correct") for tag in tasks}
         exact = {tag: _estimate([s for s in scores if s.task == tag], "exact_scene") for tag in tasks}
@@ -163,10 +165,11 @@ class GenEval:
 
 
 class GenEvalHeldOut(GenEval):
-    """GenEval's tasks over colour-shape pairs that no stage of training has seen: composition, apart from memory."""
+    """GenEval's colour tasks over colour-shape pairs that no stage of training has seen: composition, apart from memory."""
 
     name = "geneval-heldout"
     editions: tuple[Edition, ...] = ("shapes",)
+    tasks: tuple[Tag, ...] = ("colors", "color_attr")
 
     def _shapes_metadata(self, seed: int) -> list[JsonObject]:
         from jfeval.benchmarks.shapes.rows import heldout_rows

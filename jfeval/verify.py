@@ -65,6 +65,18 @@ def verify(root: Path, suites: Sequence[GoldenSuite] | None = None) -> Iterator[
         yield CheckedSet(suite="(none)", folder=root, result=GoldenResult(cases=0, note=note))
 
 
+def main(root: Path) -> int:
+    """Check every set below a folder, print one line each as it is done, and return the exit status."""
+    import click
+
+    click.echo(HEADER)
+    checked = []
+    for one in verify(root):
+        checked.append(one)
+        click.echo(one.line())
+    return exit_status(checked)
+
+
 def exit_status(checked: Iterable[CheckedSet]) -> int:
     """Return 0 where there is at least one set and every one is ok, else 1."""
     outcomes = [one.ok for one in checked]
