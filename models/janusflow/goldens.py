@@ -94,7 +94,7 @@ def check_generation(folder: Path) -> GoldenResult:
     velocities: list[Tensor] = []
     states: list[Tensor] = []
 
-    def keep(step: int, t: float, z: Tensor, pair: tuple[Tensor, Tensor | None]) -> None:
+    def keep(_step: int, t: float, z: Tensor, pair: tuple[Tensor, Tensor | None]) -> None:
         conditional, unconditional = pair
         if unconditional is None:  # guidance 1 skips these rows; the recording has them
             without = prompt.unconditional(pad_id)

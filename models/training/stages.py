@@ -26,7 +26,8 @@ from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline, load_processor
 from jfeval.models.janusflow.processing import ImageProcessor, Processor
 from jfeval.models.janusflow.sampling import SamplerSettings
-from jfeval.models.training.data import Scenes, StepRng, read_texts, seeded
+from jfeval.models.training.corpus import plain_texts
+from jfeval.models.training.data import Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
 from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
@@ -180,7 +181,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
     mixture = Mixture(
         scenes=Scenes.open_train(part.inputs["data"]),
         latents=np.load(part.inputs["latents"] / LATENTS_FILE, mmap_mode="r"),
-        texts=read_texts(source_folder(part.inputs["data"])),
+        texts=plain_texts(part.inputs["data"]),
         processor=processor,
         settings=settings.mixture,
         flow=settings.flow,
@@ -216,11 +217,6 @@ def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
     images = ImageProcessor(image_size=model.config.vision.image_size)
     loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer / "tokenizer", local_files_only=True)
     return Processor(loaded, images, tokens_per_image=model.config.vision.tokens)
-
-
-def source_folder(data: Path) -> Path:
-    """Return the folder of Parquet files that the data part read."""
-    return Path(json.loads((data / "source.json").read_text(encoding="utf-8"))["source"])
 
 
 def save_model(model: JanusFlow, folder: Path, dtype: torch.dtype = torch.float32) -> None:
