@@ -1,12 +1,26 @@
 """Writing files so that a killed process or a full disk leaves the old file or the new one, never half of either."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
+_PART = re.compile(r"\..{1,32}-[a-z0-9_]{8}\.part")
 
-def write_atomically(path: Path, data: bytes) -> None:
+
+def is_part(name: str) -> bool:
+    """Tell whether a file name is one that `write_atomically` gives to a file it has not finished."""
+    return _PART.fullmatch(name) is not None
+
+
+def write_atomically(path: Path, data: bytes, *, flush: bool = True) -> None:
     """Write a file under a temporary name beside it, flush it to disk, then rename it into place.
+
+    Args:
+        path: The file; its folder is made.
+        data: All of its content.
+        flush: Wait until the disk has it. Without, a power failure (not a killed process) may leave a file of wrong content, which is
+            well where readers check content against a hash, and saves milliseconds a file.
 
     Raises:
         OSError: The folder cannot be written or the disk is full; the old file is untouched.
@@ -18,7 +32,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
     except BaseException:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from jfeval import provenance
 from jfeval.errors import UserError
-from jfeval.files import write_atomically
+from jfeval.files import is_part, write_atomically
 from jfeval.plan import Plan, changed_keys, digest
 from jfeval.schema import Counts, JsonObject, RunRecord
 from jfeval.settings import to_yaml
 from jfeval.store import Store
 
-_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "results", "report.html", "lock"}
+_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "results", "report.html", "lock", "probe"}
 _MIN_FREE_BYTES = 16 * 2**20
 
 
@@ -77,11 +77,11 @@ def claim(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "lock.probe", b"probe" * 1000)
-        (folder / "lock.probe").unlink()
+        write_atomically(folder / "probe", b"probe" * 1000)
+        (folder / "probe").unlink()
     except OSError as error:
         raise UserError(f"cannot write the output folder {folder}: {error.strerror or error}. Give another --out.") from error
-    strangers = sorted({path.name for path in folder.iterdir()} - _OURS)
+    strangers = sorted(name for path in folder.iterdir() if (name := path.name) not in _OURS and not is_part(name))
     if strangers and not (folder / "run.json").is_file():
         raise UserError(f"{folder} holds other files ({', '.join(strangers[:3])}) and no run; give an empty or new folder as --out.")
 
@@ -91,6 +91,13 @@ def empty(folder: Path) -> None:
     for name in ["run.json", *sorted(_OURS - {"run.json", "lock"})]:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete half-written files that a killed process left; the folder's lock is held."""
+    for pattern in (".*.part", "images/*/.*.part", "results/*/.*.part"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def check_space(folder: Path, plan: Plan, side: int) -> None:

@@ -6,6 +6,7 @@ batch, so that a process killed at any moment continues with the same command.
 
 import io
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from jfeval.asking import describe_error, draw
 from jfeval.console import Progress
 from jfeval.errors import UserError
 from jfeval.executors.local import run_locally
-from jfeval.folder import begin, check_same, check_space, claim, empty, full_disk_explained
+from jfeval.folder import begin, check_same, check_space, claim, empty, full_disk_explained, sweep
 from jfeval.plan import Batch, Plan, digest
 from jfeval.schema import JsonObject, Judgement, Output, Sample
 from jfeval.shards import Shard, remove_samples, single_writer
@@ -62,6 +63,7 @@ def run(
     folder = plan.settings.folder
     claim(folder)
     with single_writer(folder):
+        sweep(folder)
         if overwrite:
             empty(folder)
         store = Store(folder)
@@ -112,6 +114,7 @@ def _generate(store: Store, plan: Plan, model: "Model", *, retry_failed: bool, s
                 if time.monotonic() - last_record > _RECORD_EVERY_SECONDS:
                     update_counts(store)
                     last_record = time.monotonic()
+    os.sync()  # images were written without waiting; from here on they survive a power failure too
     update_counts(store)
     if stop_early and failed > allowed:
         raise TooManyFailures(failure_summary(store))

@@ -156,7 +156,7 @@ class Store:
         extension = next((ext for magic, ext in _MAGIC.items() if data.startswith(magic)), ".png")
         path = self.path / "images" / sha[:2] / f"{sha}{extension}"
         if not path.is_file() or path.stat().st_size != len(data):
-            write_atomically(path, data)
+            write_atomically(path, data, flush=False)  # the name is the check
         return sha
 
     # the numbers

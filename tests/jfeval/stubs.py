@@ -1,0 +1,164 @@
+"""A model that paints one colour, a benchmark that wants it bright, and a driver to run the two in a process that can be killed."""
+
+import hashlib
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from jfeval.plan import make_plan
+from jfeval.runner import run
+from jfeval.schema import ImageRequest, Metric, Sample, Score, TextRequest
+from jfeval.scoring import score
+from jfeval.settings import RunSettings
+from jfeval.stats import clustered_mean, mean_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PainterSettings:
+    """What the painter takes."""
+
+    guidance_scale: float = 2.0
+    """How much of it."""
+    num_steps: int = 30
+    """How often."""
+
+
+class Painter:
+    name = "painter"
+
+    def __init__(self, settings=None, *, delay=0.0, bad=(), calls=None):
+        self.settings = settings or PainterSettings()
+        self.delay, self.bad, self.calls = delay, set(bad), calls if calls is not None else []
+
+    def identity(self):
+        recipe = {"guidance_scale": self.settings.guidance_scale, "num_steps": self.settings.num_steps}
+        return {"weights": "0" * 64, "recipe": recipe}
+
+    def generate(self, jobs):
+        time.sleep(self.delay)
+        if any(job.prompt in self.bad for job in jobs):
+            raise RuntimeError("paint ran out")
+        self.calls.append([(job.prompt, job.index) for job in jobs])
+        return [Image.new("RGB", (8, 8), tuple(random.Random(job.seed).randbytes(3))) for job in jobs]
+
+    def answer(self, requests):
+        return ["yes" if request.images else "no" for request in requests]
+
+
+def load_painter(settings: PainterSettings) -> Painter:
+    """Paints one colour."""
+    return Painter(settings)
+
+
+class BrightJudge:
+    name = "photometer"
+
+    def __init__(self, version=1, bad=(), delay=0.0):
+        self.version, self.bad, self.delay, self.seen = version, set(bad), delay, []
+
+    def identity(self):
+        return {"version": self.version}
+
+    def observe(self, sample, images):
+        time.sleep(self.delay)
+        if sample.id in self.bad:
+            raise RuntimeError("the lamp is broken")
+        self.seen.append(sample.id)
+        return tuple({"light": sum(image.getpixel((0, 0)))} for image in images)
+
+
+class Bright:
+    """Wants bright pictures."""
+
+    name = "bright"
+    editions = ("shapes",)
+    protocols = ("strict", "kind")
+
+    def __init__(self, rows=24, judge=None):
+        self.rows = rows
+        self.light = judge or BrightJudge()
+
+    def samples(self, edition, *, seed, data=None):
+        rows = range(self.rows)
+        return [
+            Sample(
+                id=f"{seed}-{i}",
+                task=f"task{i * 3 // self.rows}",
+                request=ImageRequest(prompt=f"picture {i} of {seed}", num_images=2),
+                reference={"row": i},
+                cluster=f"{i}",
+            )
+            for i in rows
+        ]
+
+    def data_identity(self, edition, *, seed, data=None):
+        return {"rows": self.rows, "seed": seed, "sha256": hashlib.sha256(f"{self.rows} {seed}".encode()).hexdigest()}
+
+    def judge(self, edition):
+        return self.light
+
+    def score(self, sample, judgement, *, protocol):
+        bar = 380 if protocol == "strict" else 200
+        return [
+            Score(
+                sample_id=sample.id,
+                task=sample.task,
+                cluster=sample.cluster,
+                index=i,
+                values={"correct": float(seen["light"] > bar)},
+                reason="" if seen["light"] > bar else f"only {seen['light']}",
+            )
+            for i, seen in enumerate(judgement.observations)
+        ]
+
+    def aggregate(self, scores, *, protocol):
+        tasks = {}
+        for item in scores:
+            tasks.setdefault(item.task, []).append(item)
+        estimates = {t: clustered_mean([s.values["correct"] for s in rows], [s.cluster for s in rows]) for t, rows in tasks.items()}
+        overall = mean_of(list(estimates.values()))
+
+        def metric(name, e, **more):
+            return Metric(
+                name=name, protocol=protocol, value=e.value, n=e.n, clusters=e.clusters, se=e.se, ci_low=e.ci_low, ci_high=e.ci_high, **more
+            )
+
+        return [metric("overall", overall, headline=True), *(metric("task", e, task=t) for t, e in estimates.items())]
+
+
+class Questions(Bright):
+    """Asks whether there is a picture; scored without a judge."""
+
+    def samples(self, edition, *, seed, data=None):
+        picture = b"\x89PNG not decoded"
+        return [
+            Sample(id=f"q{i}", task="all", request=TextRequest(question="?", images=(picture,) * (i % 2)), reference={})
+            for i in range(self.rows)
+        ]
+
+    def judge(self, edition):
+        return None
+
+    def score(self, sample, judgement, *, protocol):
+        correct = float(judgement.observations[0]["text"] == "yes")
+        return [Score(sample_id=sample.id, task=sample.task, cluster=sample.id, values={"correct": correct})]
+
+
+def settings_for(out, **changes):
+    return RunSettings(**{"benchmark": "bright", "model": "painter", "batch_size": 8, "out": Path(out), **changes})
+
+
+def run_and_score(out, *, bench=None, model=None, overwrite=False, retry_failed=False, stop_early=True, **changes):
+    bench = bench or Bright()
+    plan = make_plan(settings_for(out, **changes), bench)
+    store = run(plan, bench, lambda: model or Painter(), overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
+    score(store, bench, protocol=plan.protocol)
+    return store
+
+
+if __name__ == "__main__":
+    run_and_score(sys.argv[1], bench=Bright(judge=BrightJudge(delay=0.005)), model=Painter(delay=0.02))
