@@ -6,7 +6,6 @@ batch, so that a process killed at any moment continues with the same command.
 
 import io
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -114,7 +113,6 @@ def _generate(store: Store, plan: Plan, model: "Model", *, retry_failed: bool, s
                 if time.monotonic() - last_record > _RECORD_EVERY_SECONDS:
                     update_counts(store)
                     last_record = time.monotonic()
-    os.sync()  # images were written without waiting; from here on they survive a power failure too
     update_counts(store)
     if stop_early and failed > allowed:
         raise TooManyFailures(failure_summary(store))

@@ -54,10 +54,7 @@ class Shard:
         self.close()
 
     def close(self) -> None:
-        """Fold the write-ahead log into the one file, so that the folder can be copied or read where it cannot be written."""
-        with contextlib.suppress(sqlite3.Error):  # a full disk leaves the log beside the file, which reads the same
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.execute("PRAGMA journal_mode=DELETE")
+        """Close the file; SQLite folds its write-ahead log into it, unless the disk is full, and then the two are read together."""
         self._connection.close()
 
     def add_outputs(self, fingerprint: str, batch: str, outputs: Iterable[Output]) -> None:

@@ -203,8 +203,10 @@ class Store:
     def _rows(self, query: str, key: str) -> Iterator[tuple]:
         """Yield the rows of every shard, shards in name order."""
         for path in sorted((self.path / "shards").glob("*.sqlite")):
+            # a closed shard has no log beside it, and can then be read where nothing can be written
+            mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
             try:
-                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
                     yield from connection.execute(query, (key,))
             except sqlite3.DatabaseError as error:
                 if "no such table" not in str(error):
