@@ -34,6 +34,8 @@ MIN_PIXELS = 40
 """Regions with fewer pixels are stray marks; the smallest true object, a small crescent, covers 86 at least half."""
 CORE_SHARE = 0.12
 """Least share of a region's inner pixels that a colour must hold for a part in that colour to be looked for."""
+LEAST_SCORE = 0.3
+"""Detections below are not reported. Source: djghosh13/geneval @ af4902f, evaluation/evaluate_images.py, option threshold."""
 PURITY = 0.7
 """Least share of an object's inner pixels that must bear its colour's name."""
 DIAMETERS = (11.0, 33.0)
@@ -41,16 +43,18 @@ DIAMETERS = (11.0, 33.0)
 LEAD = 0.02
 """Least agreement by which the best shape must beat the second."""
 AGREEMENT: dict[Shape, tuple[float, float]] = {
-    "circle": (0.88, 0.91),
-    "square": (0.86, 0.89),
-    "triangle": (0.80, 0.85),
-    "star": (0.78, 0.83),
-    "heart": (0.88, 0.91),
-    "cross": (0.78, 0.83),
-    "ring": (0.78, 0.83),
-    "crescent": (0.78, 0.83),
+    "circle": (0.90, 0.92),
+    "square": (0.90, 0.92),
+    "triangle": (0.83, 0.86),
+    "star": (0.79, 0.83),
+    "heart": (0.89, 0.91),
+    "cross": (0.82, 0.85),
+    "ring": (0.78, 0.82),
+    "crescent": (0.835, 0.855),
 }
-"""Agreement that scores 0.3 and 0.9. Above what the nearest other shape and the nearest half shape reach; see docs/shapes.md."""
+"""Agreement that scores 0.3 and 0.9: above what halves, merged shapes and the nearest other shape reach, see docs/shapes.md."""
+LOCAL_ERROR = (0.6, 0.5)
+"""Worst error over 3x3 pixels that scores 0.3 and 0.9: a piece of that size is missing or added."""
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 _BORDER = 3
@@ -117,7 +121,7 @@ def detect(image: "Image") -> list[Detection]:
             "resize them, or use the official edition for photographs"
         )
     rgb = np.asarray(image.convert("RGB"), np.float64)
-    labels, count = ndimage.label(np.linalg.norm(rgb - BACKGROUND, axis=-1) > CONTRAST, _EIGHT)  # pyright: ignore[reportGeneralTypeIssues]
+    labels, count = _regions(np.linalg.norm(rgb - BACKGROUND, axis=-1) > CONTRAST, _EIGHT)
     found: list[Detection] = []
     for number, place in enumerate(ndimage.find_objects(labels, count), start=1):
         rows, columns = (slice(max(s.start - _BORDER, 0), s.stop + _BORDER) for s in place)
@@ -138,9 +142,8 @@ def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tup
         other: Pixels of other regions, (H, W).
         corner: x and y of the patch in the image.
     """
-    core = ndimage.binary_erosion(inside, _EIGHT)
-    if not core.any():
-        core = inside
+    eroded = _eroded(inside)
+    core = eroded if eroded.any() else inside
     names = np.full(inside.shape, -1)
     names[core] = name_colors(rgb[core])
     counts = np.bincount(names[core] + 1, minlength=len(COLORS) + 1)[1:]
@@ -157,6 +160,10 @@ def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tup
             if one is not None:
                 found.append(one)
     return found
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.binary_erosion(mask, _EIGHT), dtype=bool)
 
 
 def _layers(rgb: np.ndarray, colors: np.ndarray) -> list[np.ndarray]:
@@ -182,9 +189,16 @@ def _layers(rgb: np.ndarray, colors: np.ndarray) -> list[np.ndarray]:
     return [np.where((best == k) & (residuals[k] < OFF_LINE), alpha, 0) for k, alpha in enumerate(alphas)]
 
 
+def _regions(marked: np.ndarray, structure: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """Number the connected regions of a mask from 1; the structure says which neighbours connect (None: the four nearest)."""
+    labels = np.zeros(marked.shape, dtype=np.int32)
+    count = ndimage.label(marked, structure, output=labels)
+    return labels, int(count)  # pyright: ignore[reportArgumentType]
+
+
 def _largest(mask: np.ndarray) -> np.ndarray:
     """Keep the largest connected part of a soft mask with its soft edge."""
-    labels, count = ndimage.label(mask >= 0.5)  # pyright: ignore[reportGeneralTypeIssues]
+    labels, count = _regions(mask >= 0.5, None)
     if count < 2:
         return mask
     sizes = np.bincount(labels.ravel())[1:]
@@ -198,16 +212,19 @@ def _object(alpha: np.ndarray, color: Color, corner: tuple[int, int]) -> Detecti
     rows, columns = np.nonzero(alpha >= 0.5)
     if len(rows) < MIN_PIXELS:
         return None
-    values, extents = agreement(mask)
-    order = np.argsort(-values)
-    best = int(order[0])
-    shape, value = SHAPES[best], float(values[best])
-    low, high = AGREEMENT[shape]
-    if value < low or value - values[order[1]] < LEAD or not DIAMETERS[0] <= np.sqrt(extents[best].prod()) <= DIAMETERS[1]:
+    values, extents, worst = agreement(mask)
+    second, best = (int(i) for i in np.argsort(values)[-2:])
+    score = min(_ramp(values[best], *AGREEMENT[SHAPES[best]], 1.0), _ramp(worst[best], *LOCAL_ERROR, 0.0))
+    diameter = float(np.sqrt(extents[best].prod()))
+    if score < LEAST_SCORE or values[best] - values[second] < LEAD or not DIAMETERS[0] <= diameter <= DIAMETERS[1]:
         return None
-    score = 0.3 + 0.6 * (value - low) / (high - low) if value <= high else 0.9 + 0.1 * (value - high) / (1 - high)
     x, y = corner
     full = np.zeros((CANVAS, CANVAS), dtype=bool)
     full[rows + y, columns + x] = True
     box = (float(columns.min() + x), float(rows.min() + y), float(columns.max() + 1 + x), float(rows.max() + 1 + y))
-    return Detection(shape=shape, color=color, box=box, score=min(score, 1.0), mask=full)
+    return Detection(shape=SHAPES[best], color=color, box=box, score=score, mask=full)
+
+
+def _ramp(value: float, low: float, high: float, ideal: float) -> float:
+    """Map a quality to a score: 0.3 at low, 0.9 at high, 1 at the ideal, straight lines between; 0 beyond low."""
+    return float(np.interp((value - low) / (ideal - low), [0, (high - low) / (ideal - low), 1], [LEAST_SCORE, 0.9, 1.0], left=0.0))

@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from jfeval.benchmarks.shapes.scene import CANVAS, SHAPES, SIZES, Color, Scene, Shape, Thing
+from jfeval.benchmarks.shapes.scene import CANVAS, SIZES, Color, Scene, Shape, Thing
 
 BACKGROUND: tuple[int, int, int] = (150, 150, 150)
 
@@ -82,20 +82,21 @@ class TrueBox:
 
 
 @cache
-def shape_mask(shape: Shape, size: int) -> np.ndarray:
+def shape_mask(shape: Shape, size: int, subsamples: int = _SUBSAMPLES) -> np.ndarray:
     """Return the coverage of each pixel of a shape's square cell.
 
     Args:
         shape: Which shape.
         size: Side of the cell in pixels.
+        subsamples: Points along each side of a pixel that are tested.
 
     Returns:
         Read-only float32 array (size, size) in [0, 1].
     """
-    steps = size * _SUBSAMPLES
+    steps = size * subsamples
     axis = (np.arange(steps) + 0.5) * 2 / steps - 1
     hit = _INSIDE[shape](axis[None, :].repeat(steps, 0), axis[:, None].repeat(steps, 1))
-    mask = hit.reshape(size, _SUBSAMPLES, size, _SUBSAMPLES).mean((1, 3), dtype=np.float32)
+    mask = hit.reshape(size, subsamples, size, subsamples).mean((1, 3), dtype=np.float32)
     mask.setflags(write=False)
     return mask
 
@@ -166,19 +167,3 @@ def contact_sheet(images: list[Image.Image], *, columns: int = 8, scale: int = 3
         big = image.resize((CANVAS * scale, CANVAS * scale), Image.Resampling.NEAREST)
         sheet.paste(big, (i % columns * step + 2, i // columns * step + 2))
     return sheet
-
-
-__all__ = [
-    "BACKGROUND",
-    "PALETTE",
-    "SHAPES",
-    "TrueBox",
-    "blank",
-    "contact_sheet",
-    "render",
-    "render_array",
-    "render_png",
-    "shape_mask",
-    "true_boxes",
-    "true_masks",
-]

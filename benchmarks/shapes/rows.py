@@ -169,12 +169,12 @@ _MAKERS: dict[str, Callable[[np.random.Generator, str, Split], _Draft]] = {
 
 
 def _scene(
-    rng: np.random.Generator, kinds: Callable[[], list[Kind]], split: Split, fulfils: Callable[[Scene], bool] = lambda scene: True
+    rng: np.random.Generator, kinds: Callable[[], list[Kind]], split: Split, fulfils: Callable[[Scene], bool] | None = None
 ) -> Scene:
     """Draw scenes until one belongs to the split and fulfils the prompt."""
     while True:
         scene = arrange(rng, kinds())
-        if bucket(scene) == split and fulfils(scene):
+        if bucket(scene) == split and (fulfils is None or fulfils(scene)):
             return scene
 
 
@@ -194,6 +194,3 @@ def _two_shapes(rng: np.random.Generator) -> tuple[Shape, Shape]:
 def _item(shape: Shape, color: Color | None = None) -> JsonObject:
     item: JsonObject = {"class": shape, "count": 1}
     return item if color is None else {**item, "color": color}
-
-
-__all__ = ["HELD_OUT_TASKS", "MOST_PER_TASK", "TASKS", "Row", "geneval_rows", "heldout_rows"]
