@@ -12,7 +12,7 @@ from jfeval.reports.html import environment, island, policy, static
 from jfeval.reports.images import BUDGET
 from jfeval.reports.status import Status, status
 from jfeval.reports.table import Cell, Table
-from jfeval.reports.tables import Group, group_runs, leaderboard_table, recipe_tables, task_table
+from jfeval.reports.tables import NOT_RANKED, Group, group_runs, leaderboard_table, recipe_tables, task_table
 from jfeval.reports.text import benchmark_label, edition_words, flatten, label, one_line
 from jfeval.schema import Metric, RunRecord
 from jfeval.store import Store
@@ -78,7 +78,8 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
     """
     if not stores:
         raise UserError("no run to report on; name at least one run folder, for example `jfeval report runs/*`.")
-    ordered = sorted(stores, key=lambda store: _order(store.record()))
+    groups = group_runs(stores)
+    ordered = list({id(run): run for group in groups for run in group.runs}.values())
     records = [store.record() for store in ordered]
     gallery = build_gallery(ordered, budget=budget)
     style, script = static("report.css"), static("report.js")
@@ -98,7 +99,7 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
             headline=_headline(ordered[0]) if single else None,
             facts=_facts(ordered[0]) if single else [],
             banners=[Banner(name=_name(r), status=status(r)) for r in records if not status(r).complete],
-            sections=[_section(group) for group in group_runs(ordered)],
+            sections=[_section(group) for group in groups],
             recipes=recipe_tables(ordered),
             version=", ".join(sorted({one_line(str(r.provenance.get("jfeval", "")), 40) for r in records} - {""})),
         )
@@ -109,11 +110,6 @@ def _section(group: Group) -> Section:
     """Collect the tables and the chart of a group."""
     tasks = tuple(task_table(run, group.protocol) for run in group.runs)
     return Section(group=group, board=leaderboard_table(group), chart=task_chart(group), tasks=tasks)
-
-
-def _order(record: RunRecord) -> tuple[str, str, str, int, str, str]:
-    """Order runs by what they are, so that the order of the command line is of no account."""
-    return (record.benchmark, record.edition, record.model, record.seed, record.fingerprint, record.name)
 
 
 def _name(record: RunRecord) -> str:
@@ -137,7 +133,7 @@ def _headline(store: Store) -> Fact | None:
 def _facts(store: Store) -> list[Fact]:
     """Return the other numbers over all tasks, the counts, and the settings that people ask for first."""
     record = store.record()
-    facts = [_metric_fact(m) for m in store.metrics() if not m.task and not m.headline]
+    facts = [_metric_fact(m) for m in store.metrics() if not m.task and not m.headline and m.name not in NOT_RANKED]
     counts = record.counts
     asked = f"{counts.finished} of {counts.available}" if not status(record).complete else str(counts.finished)
     facts.append(

@@ -11,6 +11,12 @@ from jfeval.store import Store
 
 __all__ = ["Cell", "Column", "Group", "Table", "group_runs", "leaderboard", "leaderboard_table", "recipe_tables", "task_table"]
 
+MAX_DIFFERENCES = 6
+"""Most settings named in a leaderboard row; the recipe names all."""
+
+NOT_RANKED = ("prompt_any",)
+"""Numbers that a leaderboard leaves to the task table: they grow with the number of tries and do not rank models."""
+
 _LAST = 1_000_000
 
 
@@ -39,7 +45,8 @@ class Group:
 def group_runs(stores: Sequence[Store]) -> list[Group]:
     """Put runs together only where benchmark, edition, protocol and wholeness agree; complete runs come first.
 
-    Within a group the best headline number comes first; ties go by model, seed and fingerprint, so the order of `stores` is of no account.
+    Within a group the best headline number comes first; ties go by model, seed, fingerprint and folder name.
+    So the order of `stores` is of no account.
     """
     found: dict[tuple[str, str, str, bool], list[Store]] = {}
     for store in stores:
@@ -61,16 +68,16 @@ def leaderboard(stores: Sequence[Store]) -> list[Table]:
 def leaderboard_table(group: Group) -> Table:
     """Return a group's leaderboard: the headline number, each task, then the other numbers over all tasks."""
     metrics = [run.metrics(group.protocol) for run in group.runs]
-    keys = list(dict.fromkeys((m.name, m.task) for one in metrics for m in sorted(one, key=_column_order)))
+    keys = list(dict.fromkeys((m.name, m.task) for m in sorted((m for one in metrics for m in one), key=_column_order)))
     main = _task_metric([m for one in metrics for m in one])
-    keys = [key for key in keys if not key[1] or key[0] == main]
+    keys = [key for key in keys if (key[0] == main if key[1] else key[0] not in NOT_RANKED)]
     first = {key: next(m for one in metrics for m in one if (m.name, m.task) == key) for key in keys}
     columns = [Column(key="model", label="model"), Column(key="seed", label="seed", kind="count", aside=True)]
     columns += [Column(key=_column_key(m), label=label(m.task or m.name), kind="metric", detail=m.detail) for m in first.values()]
     columns += [Column(key="prompts", label="prompts", kind="count", aside=True), Column(key="edition", label="edition", aside=True)]
     columns += [Column(key="protocol", label="protocol", aside=True)]
     differing = _differences([run.record() for run in group.runs])
-    columns += [Column(key="differs", label="what differs", aside=True)] if differing else []
+    columns += [Column(key="differs", label="differs in", aside=True)] if differing else []
     rows = []
     for run, own in zip(group.runs, metrics, strict=True):
         record = run.record()
@@ -204,21 +211,22 @@ def _finished(record: RunRecord) -> int:
     return record.counts.finished
 
 
-def _rank(store: Store, protocol: str) -> tuple[float, str, int, str]:
+def _rank(store: Store, protocol: str) -> tuple[float, str, int, str, str]:
     """Order runs within a group."""
     record = store.record()
     headline = next((metric.value for metric in store.metrics(protocol) if metric.headline), -_LAST)
-    return (-headline, record.model, record.seed, record.fingerprint)
+    return (-headline, record.model, record.seed, record.fingerprint, record.name)
 
 
 def _differences(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the dotted keys of the model's identity in which runs of a group differ, short values only."""
     flats = [flatten(_tree(record.identities.get("model"))) for record in records]
     keys = dict.fromkeys(key for flat in flats for key in flat)
-    return tuple(key for key in keys if len({flat.get(key) for flat in flats}) > 1 and max(len(f.get(key, "")) for f in flats) <= 24)
+    short = [key for key in keys if all(len(flat.get(key, "")) <= 24 for flat in flats)]
+    return tuple(key for key in short if len({flat.get(key) for flat in flats}) > 1)[:MAX_DIFFERENCES]
 
 
 def _difference_words(record: RunRecord, keys: Sequence[str]) -> str:
     """Say a run's values of the keys in which it differs from others."""
     flat = flatten(_tree(record.identities.get("model")))
-    return ", ".join(f"{key.rpartition('.')[2]} {flat.get(key, '–')}" for key in keys)
+    return ", ".join(f"{key.rpartition('.')[2]} {flat[key]}" for key in keys if key in flat)

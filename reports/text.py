@@ -11,6 +11,7 @@ MAX_TEXT = 2000
 
 _BENCHMARKS = {
     "geneval": "GenEval",
+    "geneval-heldout": "GenEval on held-out compositions",
     "dpg": "DPG-Bench",
     "mjhq": "MJHQ-30K",
     "mmbench": "MMBench",

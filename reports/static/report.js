@@ -208,7 +208,8 @@
 
   function shot(run, sample, index) {
     const picture = sample.images[index];
-    const frame = make("button", { type: "button", class: "frame", "aria-label": `Enlarge. ${description(sample, index)}`, onclick: () => open(run, sample, index) });
+    const missed = picture.verdict && picture.verdict.value !== null && picture.verdict.value < 1;
+    const frame = make("button", { type: "button", class: missed ? "frame wrong" : "frame", "aria-label": `Enlarge. ${description(sample, index)}`, onclick: () => open(run, sample, index) });
     frame.append(...pictureParts(sample, index, 128));
     return make("div", { class: "shot" }, frame, ...(picture.verdict ? verdict(picture.verdict) : []));
   }
@@ -225,16 +226,30 @@
   function overlay(picture, pixels) {
     const unit = Math.max(picture.w, picture.h) / pixels;
     const layer = draw("svg", { class: "overlay", viewBox: `0 0 ${picture.w} ${picture.h}`, "aria-hidden": "true" });
+    const taken = [];
     for (const [x0, y0, x1, y1, score, words] of picture.boxes) {
       const place = { x: x0, y: y0, width: Math.max(x1 - x0, 0), height: Math.max(y1 - y0, 0) };
       layer.append(draw("rect", { ...place, class: "halo" }), draw("rect", { ...place, class: "edge" }));
-      const size = (pixels > 200 ? 14 : 10) * unit;
-      const y = y0 > size * 1.3 ? y0 - size * 0.3 : y1 + size;
-      const x = Math.min(x0, Math.max(0, picture.w - words.length * size * 0.56));
-      const name = draw("text", { x, y: Math.min(y, picture.h - size * 0.2), "font-size": size, "stroke-width": size * 0.22 }, pixels > 200 ? `${words} ${score.toFixed(2)}` : words);
-      layer.append(name);
+      const size = (pixels > 200 ? 14 : 9.5) * unit;
+      const text = pixels > 200 ? `${words} ${score.toFixed(2)}` : words;
+      const spot = freeSpot([x0, y0, x1, y1], text.length * size * 0.62, size, picture, taken);
+      taken.push(spot);
+      layer.append(draw("text", { x: spot.x, y: spot.y + size * 0.82, "font-size": size, "stroke-width": size * 0.22 }, text));
     }
     return layer;
+  }
+  /* Labels of near objects must not cover each other: of a few places around the box, take the one with least overlap. */
+  function freeSpot([x0, y0, x1, y1], width, height, picture, taken) {
+    const clamp = (v, most) => Math.min(Math.max(v, 0), Math.max(most, 0));
+    const tries = [];
+    for (const y of [y0 - height * 1.12, y1 + height * 0.12, (y0 + y1 - height) / 2]) {
+      for (const x of [x0, x1 - width, (x0 + x1 - width) / 2]) {
+        tries.push({ x: clamp(x, picture.w - width), y: clamp(y, picture.h - height), w: width, h: height });
+      }
+    }
+    const side = (a, b, c, d) => Math.max(0, Math.min(b, d) - Math.max(a, c));
+    const cost = (s) => taken.reduce((sum, t) => sum + side(s.x, s.x + s.w, t.x, t.x + t.w) * side(s.y, s.y + s.h, t.y, t.y + t.h), 0);
+    return tries.reduce((best, one) => (cost(one) < cost(best) ? one : best));
   }
 
   function kindOf(given) {

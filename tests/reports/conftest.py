@@ -1,7 +1,6 @@
 """Makes run folders that look like a GenEval run on the shapes edition: six tasks, four images a prompt, verdicts with reasons."""
 
 import io
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from jfeval.schema import Counts, ImageRequest, Judgement, Metric, Output, RunRecord, Sample, Score
+from jfeval.benchmarks.geneval import GenEval
+from jfeval.schema import Counts, ImageRequest, Judgement, Output, RunRecord, Sample, Score
+from jfeval.shards import Shard
 from jfeval.store import Store
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -26,20 +27,6 @@ COLORS = {
 SHAPES = ("circle", "square", "triangle", "diamond", "bar")
 RELATIONS = ("left of", "right of", "above", "below")
 Thing = tuple[str, str, tuple[int, int, int, int]]
-
-
-class FakeStore(Store):
-    """A run folder whose outputs and judgements are held in memory instead of in shards."""
-
-    def __init__(self, path: Path, outputs: dict[str, Output], judgements: dict[str, Judgement]) -> None:
-        super().__init__(path)
-        self._outputs, self._judgements = outputs, judgements
-
-    def outputs(self) -> dict[str, Output]:
-        return self._outputs
-
-    def judgements(self) -> dict[str, Judgement]:
-        return self._judgements
 
 
 def draw(things: Sequence[Thing], size: int = 64) -> bytes:
@@ -116,39 +103,11 @@ def _observation(things: Sequence[Thing]) -> dict[str, Any]:
     return {"width": 64, "height": 64, "detections": detections, "colors": colors}
 
 
-def metrics_of(scores: Sequence[Score], protocol: str) -> list[Metric]:
-    """Return numbers of the form that a benchmark gives; the intervals are plain normal ones."""
-
-    def one(name: str, values: Sequence[float], **more: Any) -> Metric:
-        mean = sum(values) / max(len(values), 1)
-        half = 1.96 * math.sqrt(mean * (1 - mean) / max(len(values) / 2, 1))
-        interval = {"ci_low": max(mean - half, 0.0), "ci_high": min(mean + half, 1.0)}
-        return Metric(
-            name=name, protocol=protocol, value=mean, n=len(values), clusters=len(values) // 4, se=half / 1.96, **interval, **more
-        )
-
-    tasks = [t for t in TASKS if any(s.task == t for s in scores)]
-    by_task = {t: [s.values["correct"] for s in scores if s.task == t] for t in tasks}
-    means = [sum(v) / len(v) for v in by_task.values()]
-    everything = [s.values["correct"] for s in scores]
-    exact = [s.values["exact_scene"] for s in scores]
-    overall = replace(
-        one("overall", everything, headline=True, detail="unweighted mean of the task means"), value=sum(means) / max(len(means), 1)
-    )
-    metrics = [overall, *(one("task", v, task=t) for t, v in by_task.items())]
-    metrics += [one("exact_scene", [s.values["exact_scene"] for s in scores if s.task == t], task=t) for t in tasks]
-    return [
-        *metrics,
-        one("exact_scene", exact, detail="everything asked for and nothing more"),
-        one("image_mean", everything, detail="mean over all images, whatever their task"),
-    ]
-
-
-def build_store(path: Path, *, prompts: int = 10, seed: int = 0, finished: int | None = None, failed: int = 0, **changes: Any) -> FakeStore:
+def build_store(path: Path, *, prompts: int = 10, seed: int = 0, finished: int | None = None, failed: int = 0, **changes: Any) -> Store:
     """Write a run of 6 x `prompts` prompts; `changes` replace fields of its record."""
     rng = random.Random(f"fake/{seed}")
-    store = FakeStore(path, {}, {})
-    samples, scores = [], []
+    store = Store(path)
+    samples, scores, outputs, judgements = [], [], [], []
     rows = [_row(task, rng) for task in TASKS for _ in range(prompts)]
     for i, row in enumerate(rows):
         sample = Sample(id=f"{i:05d}", task=row["tag"], request=ImageRequest(prompt=row["prompt"]), reference=row, cluster=f"{i:05d}")
@@ -156,12 +115,12 @@ def build_store(path: Path, *, prompts: int = 10, seed: int = 0, finished: int |
         if finished is not None and i >= finished:
             continue
         if i < failed:
-            store._outputs[sample.id] = Output(sample_id=sample.id, error="the model returned a picture that is not finite")
+            outputs.append(Output(sample_id=sample.id, error="the model returned a picture that is not finite"))
             continue
         pictures = [_picture(row, rng) for _ in range(4)]
         hashes = tuple(store.add_image(draw(things)) for things, _, _ in pictures)
-        store._outputs[sample.id] = Output(sample_id=sample.id, images=hashes, seconds=0.31 + 0.01 * (i % 7))
-        store._judgements[sample.id] = Judgement(sample_id=sample.id, observations=tuple(_observation(things) for things, _, _ in pictures))
+        outputs.append(Output(sample_id=sample.id, images=hashes, seconds=0.31 + 0.01 * (i % 7)))
+        judgements.append((Judgement(sample_id=sample.id, observations=tuple(_observation(things) for things, _, _ in pictures)), 0.01))
         for k, (_, reason, exact) in enumerate(pictures):
             values = {"correct": float(not reason), "exact_scene": float(exact)}
             scores.append(Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, index=k, values=values, reason=reason))
@@ -201,18 +160,27 @@ def build_store(path: Path, *, prompts: int = 10, seed: int = 0, finished: int |
     record = replace(record, **changes)
     store.write_record(record)
     store.write_samples(samples)
-    store.write_results(record.protocol, scores, metrics_of(scores, record.protocol))
+    with Shard(path) as shard:
+        shard.add_outputs(record.fingerprint, "0", outputs)
+        shard.add_judgements(record.judge_fingerprint, judgements)
+    store.write_results(record.protocol, scores, GenEval().aggregate(scores, protocol="official") if scores else [])
     return store
 
 
+@pytest.fixture(scope="session")
+def store_builder() -> Callable[..., Store]:
+    """Return the function that writes a run into a folder."""
+    return build_store
+
+
 @pytest.fixture
-def make_store(tmp_path: Path) -> Callable[..., FakeStore]:
+def make_store(tmp_path: Path) -> Callable[..., Store]:
     """Return a function that writes a run; every call gives another folder."""
     count = iter(range(1000))
     return lambda **options: build_store(tmp_path / f"run{next(count)}", **options)
 
 
 @pytest.fixture(scope="session")
-def full_store(tmp_path_factory: pytest.TempPathFactory) -> FakeStore:
+def full_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Return one complete run that tests share and do not change."""
     return build_store(tmp_path_factory.mktemp("runs") / "full")
