@@ -40,6 +40,7 @@ KINDS = {
     "tokenizer": "jfeval.models.training.tokenizer:train_tokenizer",
     "contrastive": "jfeval.models.training.contrastive:train_contrastive",
     "lm": "jfeval.models.training.lm:train_lm",
+    "latents": "jfeval.models.training.stages:cache_latents",
     "stage": "jfeval.models.training.stages:train_stage",
     "export": "jfeval.models.training.stages:export",
 }
@@ -274,36 +275,39 @@ def train(
     threads = set_threads(checked.threads)
     log.info("recipe %s: %d parts, %d threads, written to %s", recipe, len(checked.parts), threads, out)
     hashes: dict[str, str] = {}
+    stale: dict[str, str] = {}
     for plan in checked.parts:
-        missing = [name for name in plan.inputs.values() if name not in hashes]
         wanted = not only or plan.name in only
+        missing = [name for name in plan.inputs.values() if name not in hashes]
         if missing and (dry_run or not wanted):
             log.info("%s: waits for %s", plan.name, ", ".join(missing))
             continue
         if missing:
-            raise UserError(f"part {plan.name!r} needs {', '.join(missing)}, which is not finished; run it first")
+            reasons = "; ".join(stale.get(name, f"{name} is not finished") for name in missing)
+            raise UserError(f"part {plan.name!r} needs {', '.join(missing)}: {reasons}")
         identity = _identity(plan, hashes)
-        folder = out / plan.name
         part = Part(
             name=plan.name,
-            folder=folder,
+            folder=out / plan.name,
             inputs={role: out / name for role, name in plan.inputs.items()},
             hash=_digest(identity),
             prepare=prepare or {},
         )
-        stored = _read_json(folder / "identity.json")
-        if stored is not None and stored != identity:
-            if not force:
-                changed = _changes(stored, identity, plan.name)
-                raise UserError(f"{folder} was made with other settings ({changed}); use --force to make it anew, or another --out")
-            if wanted and not dry_run:
-                shutil.rmtree(folder)
-        done = _read_json(folder / "done.json")
+        stored = _read_json(part.folder / "identity.json")
+        changed = stored is not None and stored != identity
+        done = _read_json(part.folder / "done.json")
         if done is not None and done["hash"] == part.hash:
             hashes[plan.name] = done["outcome"]
             log.info("%s: finished before, kept", plan.name)
-        elif dry_run or not wanted:
-            log.info("%s: to be made%s", plan.name, "" if stored is None else " (begun)")
-        else:
-            hashes[plan.name] = _run_part(plan, part, identity)
+            continue
+        if changed and not force:
+            stale[plan.name] = f"{part.folder} was made with other settings ({_changes(stored, identity, plan.name)})"
+            if wanted:
+                raise UserError(f"{stale[plan.name]}; use --force to make it anew, or another --out")
+        if dry_run or not wanted:
+            log.info("%s: to be made%s", plan.name, " anew" if changed else " (begun)" if stored else "")
+            continue
+        if changed:
+            shutil.rmtree(part.folder)
+        hashes[plan.name] = _run_part(plan, part, identity)
     return out
