@@ -141,7 +141,7 @@
       waiting = setTimeout(() => change({ q: controls.q.value }), 120);
     });
     controls.boxes = make("input", { type: "checkbox", id: "gallery-boxes", onchange: (e) => change({ boxes: e.target.checked }, true) });
-    controls.found = make("p", { class: "count", role: "status" });
+    controls.found = make("p", { class: "found-count", role: "status" });
     controls.cards = make("div", { class: "cards" });
     const toolbar = make("div", { class: "toolbar", role: "search" });
     if (data.runs.length > 1) toolbar.append(field("Run", controls.run));
