@@ -7,6 +7,7 @@ error bars. Source: Ghosh, Hajishirzi and Schmidt, "GenEval" (arXiv 2310.11513);
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,14 +147,12 @@ class GenEval:
             raise UserError(f"the shapes edition draws its prompts from the seed and reads no data; leave out --data {data}")
         from jfeval.benchmarks.shapes.scene import SHAPES
 
-        published = self._shapes_metadata(seed)
+        published = list(self._shapes_metadata(seed))
         where = f"{self.name} (shapes), seed {seed}"
         return published, [parse_row(m, where=f"{where}, row {i}", classes=SHAPES) for i, m in enumerate(published)]
 
-    def _shapes_metadata(self, seed: int) -> list[JsonObject]:
-        from jfeval.benchmarks.shapes.rows import geneval_rows
-
-        return [row.metadata for row in geneval_rows(seed, PER_TASK)]
+    def _shapes_metadata(self, seed: int) -> tuple[JsonObject, ...]:
+        return _drawn_metadata(seed)
 
     def _check(self, edition: Edition) -> None:
         if edition not in self.editions:
@@ -171,10 +170,24 @@ class GenEvalHeldOut(GenEval):
     editions: tuple[Edition, ...] = ("shapes",)
     tasks: tuple[Tag, ...] = ("colors", "color_attr")
 
-    def _shapes_metadata(self, seed: int) -> list[JsonObject]:
-        from jfeval.benchmarks.shapes.rows import heldout_rows
+    def _shapes_metadata(self, seed: int) -> tuple[JsonObject, ...]:
+        return _drawn_heldout_metadata(seed)
 
-        return [row.metadata for row in heldout_rows(seed, PER_TASK)]
+
+@lru_cache(maxsize=4)
+def _drawn_metadata(seed: int) -> tuple[JsonObject, ...]:
+    """Draw the shapes edition's rows; a run asks for them several times."""
+    from jfeval.benchmarks.shapes.rows import geneval_rows
+
+    return tuple(row.metadata for row in geneval_rows(seed, PER_TASK))
+
+
+@lru_cache(maxsize=4)
+def _drawn_heldout_metadata(seed: int) -> tuple[JsonObject, ...]:
+    """Draw the held-out rows."""
+    from jfeval.benchmarks.shapes.rows import heldout_rows
+
+    return tuple(row.metadata for row in heldout_rows(seed, PER_TASK))
 
 
 def _sample(index: int, metadata: JsonObject, row: Row) -> Sample:

@@ -75,7 +75,7 @@ def check_summary(folder: Path) -> GoldenResult:
         row, seen = _read_case(case)
         results.append(ImageResult(tag=row.tag, group=group_of(case["metadata"]), correct=judge_image(row, seen).correct))
     summary = summarise(results)
-    recorded = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    recorded = json.loads(_text(folder / "summary.json"))
     tally = Tally()
     tally.fields("summary.json", recorded, ("stdout", "parsed"))
     tally.equal("stdout, lines in any order", sorted(recorded.get("stdout", "").split("\n")), sorted(summary.text().split("\n")))
@@ -96,7 +96,7 @@ def check_pairs(folder: Path) -> GoldenResult:
 
 def check_crops(folder: Path) -> GoldenResult:
     """Compare the pixels and size of every crop."""
-    records = json.loads((folder / "crops.json").read_text(encoding="utf-8"))
+    records = json.loads(_text(folder / "crops.json"))
     arrays = _arrays(folder / "crops.npz")
     tally = Tally()
     for record in records:
@@ -161,7 +161,8 @@ SUITES: tuple[GoldenSuite, ...] = (
 def _read_case(case: Record) -> tuple[Row, Observation]:
     """Turn a case into what a run judges: a checked row, and an observation whose colours the colour head names."""
     where = f"case {case['id']}"
-    colors = {name: list(name_colours(np.asarray(logits, dtype=np.float32))) for name, logits in case["color_logits"].items()}
+    logits = {name: np.asarray(rows, dtype=np.float32).reshape(-1, len(COLOURS)) for name, rows in case["color_logits"].items()}
+    colors = {name: list(name_colours(rows)) for name, rows in logits.items()}
     return parse_row(case["metadata"], where=where), read_observation({"detections": case["detections"], "colors": colors}, where=where)
 
 
@@ -264,11 +265,15 @@ def _same_object(a: Instances, i: int, b: Instances, j: int) -> bool:
     )
 
 
-def _jsonl(path: Path) -> list[Record]:
+def _text(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path.name} is missing beside its partner")
+    return path.read_text(encoding="utf-8")
+
+
+def _jsonl(path: Path) -> list[Record]:
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(_text(path).removesuffix("\n").split("\n"), start=1):
         try:
             record = json.loads(line)
         except ValueError as error:
