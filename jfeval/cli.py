@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jfeval.store import Store
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_MAX_PIXELS = 64_000_000
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -112,16 +113,15 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     jfeval run --benchmark geneval --edition official --model janusflow --set path=JanusFlow-1.3B
     jfeval run --limit 20 --dry-run
     """  # noqa: D301
+    from jfeval.registry import check_name, load_benchmark
     from jfeval.settings import resolve
 
     values = _given(options)
     model_values = {key: values.pop(key) for key in ("guidance_scale", "num_steps") if key in values}
     overrides = list(values.pop("overrides", ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
     settings = resolve(_run_settings(), file=config, values=values)
-    settings = _with_model(settings, model_values, overrides)
-    from jfeval.registry import check_name, load_benchmark
-
     check_name("benchmark", settings.benchmark)
+    settings = _with_model(settings, model_values, overrides)
     benchmark = load_benchmark(settings.benchmark)
     if dry_run:
         _print_plan(settings, benchmark)
@@ -227,7 +227,7 @@ def chat(*, image: Path, question: str, model: str, max_new_tokens: int, **optio
     answerer = _load(model, options)
     if not hasattr(answerer, "answer"):
         raise UserError(f"model {model!r} does not answer questions")
-    request = TextRequest(question=question, images=(image.read_bytes(),), max_new_tokens=max_new_tokens)
+    request = TextRequest(question=question, images=(_checked_image(image),), max_new_tokens=max_new_tokens)
     click.echo(clean(answerer.answer([request])[0]))
 
 
@@ -299,7 +299,9 @@ def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None
         if not isinstance(sample.request, ImageRequest):
             raise UserError(f"{benchmark} asks questions about images; it has no prompts to draw")
         prompts.append(sample.request.prompt)
-        write_atomically(out / f"{row:05d}" / "metadata.jsonl", (json.dumps(sample.reference) + "\n").encode())
+        write_atomically(
+            out / f"{row:05d}" / "metadata.jsonl", (json.dumps({**sample.reference, "prompt": sample.request.prompt}) + "\n").encode()
+        )
     write_atomically(out / "prompts.txt", "".join(" ".join(prompt.split()) + "\n" for prompt in prompts).encode())
     click.echo(out)
 
@@ -361,6 +363,20 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
 
 
 # parts of commands
+
+
+def _checked_image(path: Path) -> bytes:
+    """Return an image file's bytes once they are known to be an image of bearable size."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise UserError(f"{path} has {image.width}x{image.height} pixels; at most {_MAX_PIXELS} are taken")
+            image.load()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not an image that can be read: {error}") from error
+    return path.read_bytes()
 
 
 def _make_shapes(out: Path, *, seed: int = 0, train_rows: int | None = None, workers: int = 1) -> None:

@@ -16,7 +16,7 @@ A benchmark's factory takes no argument.
 
 import dataclasses
 import inspect
-import typing
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -125,7 +125,7 @@ def _describe(kind: Kind, name: str) -> Description:
     factory = _factory(kind, name)
     plugin = _plugins(kind).get(name)
     source = plugin.dist.name if plugin is not None and plugin.dist is not None else "built in"
-    summary = inspect.getdoc(factory) or ""
+    summary = " ".join((inspect.getdoc(factory) or "").split("\n\n", 1)[0].split())
     if kind == "model":
         cls = _settings_class(factory)
         return Description(name=name, kind=kind, source=source, summary=summary, settings=tuple(field_docs(cls)) if cls else ())
@@ -161,7 +161,9 @@ def _settings_class(factory: Callable[..., Any]) -> type | None:
     parameters = list(inspect.signature(factory).parameters.values())
     if not parameters:
         return None
-    cls = typing.get_type_hints(factory).get(parameters[0].name)
+    cls = parameters[0].annotation
+    if isinstance(cls, str):  # only this one is resolved: the others may name types that are imported for type checkers alone
+        cls = getattr(sys.modules[factory.__module__], cls, None)
     if len(parameters) != 1 or not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise UserError(f"the factory {factory.__qualname__} must take one argument annotated with a dataclass of settings")
     return cls

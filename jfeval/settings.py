@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ def field_docs(cls: type) -> list[FieldDoc]:
             default = repr(item.default_factory())
         else:
             default = "required"
-        type_name = item.type.__name__ if isinstance(item.type, type) else str(item.type).replace("typing.", "")
+        type_name = item.type.__name__ if isinstance(item.type, type) else re.sub(r"\b[a-z_]+\.", "", str(item.type))
         rows.append(FieldDoc(name=item.name, type=type_name, default=default, doc=docs.get(item.name, "")))
     return rows
 

@@ -3,6 +3,7 @@
 ::
 
     run.json                       RunRecord
+    settings.yaml                  the settings as resolved, every field written out
     inputs.json                    everything the fingerprint hashes, to name what changed
     samples.jsonl                  the samples asked for, so that nothing below needs the benchmark's data
     shards/WORKER.sqlite           outputs and judgements, one file per writing process; merged on reading
@@ -10,7 +11,7 @@
     results/PROTOCOL/metrics.json  numbers, and scores.parquet beside them: the same bytes for the same outputs
     report.html
 
-Nothing in it holds a dotted path or an absolute path; a folder can be moved or copied.
+No path outside the folder is needed to read it (settings.yaml repeats those that were given); it can be moved or copied.
 """
 
 import contextlib
@@ -189,7 +190,7 @@ class Store:
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(_scores_table(scores), buffer, compression="zstd")
         write_atomically(self._results(protocol) / "scores.parquet", buffer.getvalue())
-        rows = [{k: v for k, v in dataclasses.asdict(metric).items() if v not in (None, "", False)} for metric in metrics]
+        rows = [dataclasses.asdict(metric) for metric in metrics]
         self._write_json(f"results/{self._results(protocol).name}/metrics.json", {"protocol": protocol, "metrics": rows})
 
     # parts

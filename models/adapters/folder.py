@@ -89,10 +89,14 @@ class ReadyImages:
         files = self._files(job.row)
         if job.index >= len(files):
             raise FileNotFoundError(f"{job.row:05d}/samples has {len(files)} images, image {job.index + 1} is missing")
-        with Image.open(files[job.index]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{job.row:05d}: image of {image.width}x{image.height} exceeds {MAX_PIXELS} pixels")
-            return ImageOps.exif_transpose(image).convert("RGB")
+        name = f"{job.row:05d}/samples/{files[job.index].name}"
+        try:
+            with Image.open(files[job.index]) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{name}: {image.width}x{image.height} exceeds {MAX_PIXELS} pixels")
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError; its messages hold whole paths
+            raise OSError(f"{name} is not an image that can be read ({type(error).__name__})") from error
 
     def _check_prompt(self, job: ImageJob) -> None:
         folder = self._rows.get(job.row)

@@ -1,0 +1,250 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from jfeval import __version__
+from jfeval.cli import main
+from jfeval.schema import Metric
+from jfeval.store import Store
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def run_bright(out, *more):
+    return invoke("run", "--benchmark", "bright", "--model", "painter", "--out", out, "--batch-size", 8, *more)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_report(monkeypatch):
+    """The report has tests of its own; here only that it is asked for."""
+    import jfeval.reports.build
+
+    def write(stores, out):
+        out.write_text("\n".join(store.record().name for store in stores))
+        return out
+
+    monkeypatch.setattr(jfeval.reports.build, "write_report", write)
+
+
+def test_a_run_prints_the_overall_line_and_the_reports_path_last(registered, tmp_path):
+    result = run_bright(tmp_path / "run", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-1] == str(tmp_path / "run" / "report.html")
+    assert any(re.fullmatch(r"overall [01]\.\d{3} \[[01]\.\d{2}, [01]\.\d{2}\]", line) for line in lines)
+    assert any(re.fullmatch(r"task1 [01]\.\d{3} \[[01]\.\d{2}, [01]\.\d{2}\] n=16 clusters=8", line) for line in lines)
+    assert "recipe guidance_scale=2.0 num_steps=30" in lines
+    assert "complete: 24 of 24 prompts" in lines
+    assert "\x1b" not in result.stdout
+
+
+def test_a_limited_run_says_so_everywhere(registered, tmp_path):
+    result = run_bright(tmp_path / "run", "--limit", 6)
+    assert "limited: 6 of 24 prompts" in result.stdout
+    record = Store.open(tmp_path / "run").record()
+    assert (record.limit, record.counts.asked, record.counts.available) == (6, 6, 24)
+
+
+def test_recipe_options_and_set_reach_the_model(registered, tmp_path):
+    assert run_bright(tmp_path / "run", "--guidance-scale", 5, "--set", "num_steps=7").exit_code == 0
+    record = Store.open(tmp_path / "run").record()
+    assert record.model_identity["recipe"] == {"guidance_scale": 5.0, "num_steps": 7}
+    assert "num_steps: 7" in (tmp_path / "run" / "settings.yaml").read_text()
+
+
+def test_options_win_over_the_settings_file(registered, tmp_path):
+    (tmp_path / "run.yaml").write_text("seed: 5\nlimit: 9\nmodel_settings:\n  num_steps: 3\n")
+    assert run_bright(tmp_path / "run", "--config", tmp_path / "run.yaml", "--limit", 6).exit_code == 0
+    record = Store.open(tmp_path / "run").record()
+    assert (record.seed, record.limit, record.model_identity["recipe"]["num_steps"]) == (5, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--benchmark", "brigth"], "unknown benchmark 'brigth'; did you mean 'bright'?"),
+        (["--model", "paintr"], "unknown model 'paintr'; did you mean 'painter'?"),
+        (["--edition", "shape"], "unknown edition 'shape'; did you mean 'shapes'?"),
+        (["--edition", "official"], "unknown edition of bright 'official'"),
+        (["--protocol", "strickt"], "did you mean 'strict'?"),
+        (["--set", "num_step=3"], "unknown setting 'num_step'; did you mean 'num_steps'?"),
+        (["--set", "num_steps=many"], "num_steps=many: Value 'many'"),
+        (["--set", "num_steps"], "expected key=value"),
+        (["--limit", "0"], "limit must be at least 1"),
+        (["--seed", "-1"], "seed must be in"),
+    ],
+)
+def test_bad_names_and_values_fail_before_a_model_loads(registered, stubs, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr(stubs, "load_painter", lambda settings: pytest.fail("loaded"))
+    monkeypatch.setattr(stubs.load_painter, "__annotations__", {"settings": stubs.PainterSettings}, raising=False)
+    result = run_bright(tmp_path / "run", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_dry_run_writes_nothing(registered, tmp_path):
+    result = run_bright(tmp_path / "run", "--dry-run", "--limit", 7)
+    assert result.exit_code == 0
+    assert "7 of 24 prompts, 14 images in 2 batches" in result.stdout
+    assert "task0 3" in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_failures_above_the_limit_exit_with_one_and_name_samples(registered, stubs, tmp_path, monkeypatch):
+    def load(settings: stubs.PainterSettings):
+        return stubs.Painter(settings, bad=[f"picture {i} of 0" for i in range(24)])
+
+    monkeypatch.setattr(stubs, "load_painter", load)
+    result = run_bright(tmp_path / "run")
+    assert result.exit_code == 1
+    assert "0-0: RuntimeError: paint ran out" in result.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on(registered, stubs, tmp_path, monkeypatch):
+    def load(settings: stubs.PainterSettings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stubs, "load_painter", load)
+    result = run_bright(tmp_path / "run")
+    assert result.exit_code == 130
+    assert "the same command continues there" in result.stderr
+
+
+def test_a_stored_run_is_scored_again_without_its_model(registered, stubs, tmp_path, monkeypatch):
+    run_bright(tmp_path / "run")
+    monkeypatch.setattr(stubs, "load_painter", lambda settings: pytest.fail("loaded"))
+    result = invoke("score", tmp_path / "run", "--protocol", "kind")
+    assert result.exit_code == 0, result.output
+    assert "protocol kind" in result.stdout
+    assert Store.open(tmp_path / "run").protocols() == ["kind", "strict"]
+
+
+def test_score_refuses_options_that_a_stored_run_cannot_take(registered, tmp_path):
+    run_bright(tmp_path / "run")
+    result = invoke("score", tmp_path / "run", "--seed", 4)
+    assert result.exit_code == 2
+    assert "only --protocol can be given, not seed" in result.stderr
+    assert invoke("score").exit_code == 2
+    assert "is not a run folder" in invoke("score", tmp_path).stderr
+
+
+@pytest.fixture
+def folder(registered, tmp_path):
+    path = tmp_path / "mine"
+    assert invoke("data", "prompts", "--benchmark", "bright", "--seed", 3, "--out", path).exit_code == 0
+    for row in range(24):
+        (path / f"{row:05d}" / "samples").mkdir()
+        for index in range(2):
+            Image.new("RGB", (8, 8), (255, 255, 255)).save(path / f"{row:05d}" / "samples" / f"{index:04d}.png")
+    return path
+
+
+def score_folder(folder, out, seed=3):
+    return invoke("score", "--benchmark", "bright", "--images", folder, "--seed", seed, "--out", out)
+
+
+def test_a_folder_of_images_is_scored(folder, tmp_path):
+    result = score_folder(folder, tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "overall 1.000 [" in result.stdout
+    assert "complete: 24 of 24 prompts" in result.stdout
+    assert (folder / "prompts.txt").read_text().startswith("picture 0 of 3\npicture 1 of 3\n")
+
+
+def test_missing_and_broken_images_are_listed_counted_and_never_complete(folder, tmp_path):
+    (folder / "00004" / "samples" / "0001.png").unlink()
+    (folder / "00009" / "samples" / "0000.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    result = score_folder(folder, tmp_path / "run")
+    assert result.exit_code == 1
+    assert "3-4: FileNotFoundError: 00004/samples has 1 images, image 2 is missing" in result.stderr
+    assert "3-9: OSError: 00009/samples/0000.png is not an image that can be read" in result.stderr
+    assert "incomplete: 2 of 24 prompts failed" in result.stdout
+    assert not Store.open(tmp_path / "run").record().counts.complete
+    assert str(folder) not in "".join(output.error for output in Store.open(tmp_path / "run").outputs().values())
+
+
+def test_images_of_other_prompts_are_refused(folder, tmp_path):
+    result = score_folder(folder, tmp_path / "run", seed=4)
+    assert result.exit_code == 2
+    assert "no finished sample" in result.stderr
+    assert "holds images of 'picture 0 of 3', not of 'picture 0 of 4'; made with another --seed?" in result.stderr
+
+
+def test_generate_saves_pictures_and_prints_their_paths(registered, tmp_path):
+    result = invoke("generate", "a ../red circle", "--model", "painter", "--num-images", 2, "--seed", 7, "--out", tmp_path / "out")
+    paths = [Path(line) for line in result.stdout.splitlines()]
+    assert [path.name for path in paths] == ["seed7-0000.png", "seed7-0001.png"]
+    assert all(Image.open(path).size == (8, 8) for path in paths)
+
+
+def test_chat_prints_the_answer(registered, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert invoke("chat", tmp_path / "a.png", "Is there a picture?", "--model", "painter").stdout == "yes\n"
+    (tmp_path / "b.png").write_text("no image")
+    result = invoke("chat", tmp_path / "b.png", "Is there a picture?", "--model", "painter")
+    assert result.exit_code == 2
+    assert "b.png is not an image" in result.stderr
+
+
+def test_list_and_describe(registered):
+    assert "model      painter" in invoke("list").stdout
+    assert "num_steps: int = 30\n      How often." in invoke("describe", "painter").stdout
+    assert "protocols: strict, kind" in invoke("describe", "bright").stdout
+    result = invoke("describe", "painte")
+    assert (result.exit_code, "did you mean 'painter'?" in result.stderr) == (2, True)
+
+
+def test_untrusted_text_cannot_drive_the_terminal(registered, stubs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stubs.Painter, "answer", lambda self, requests: ["\x1b[2Jred\r\x07\u009b"])
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    out = invoke("chat", tmp_path / "a.png", "?", "--model", "painter").stdout
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out) is None
+
+
+@pytest.mark.parametrize("name", sorted(set(main.commands) - {"data"}))
+def test_every_command_explains_itself_with_an_example(name):
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    assert name == "list" or f"jfeval {name}" in result.stdout
+
+
+def test_version():
+    assert __version__ in invoke("--version").stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--benchmark", "nothing"], ["list"]])
+def test_it_works_beside_folders_of_the_same_names(tmp_path, arguments):
+    for name in ("models", "benchmarks", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package')")
+    (tmp_path / "models" / "base.py").write_text("raise RuntimeError('the wrong package')")
+    result = subprocess.run(
+        [sys.executable, "-m", "jfeval", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ}
+    )
+    assert "wrong package" not in result.stderr
+    assert result.returncode == (2 if "run" in arguments else 0), result.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from jfeval.cli import main; main(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    for heavy in ("torch", "numpy", "pandas", "omegaconf", "rich", "scipy", "PIL"):
+        assert f"'{heavy}'" not in out
+
+
+def test_plain_lines_hold_a_dash_where_there_is_no_interval(stubs, tmp_path):
+    from jfeval.summary import plain_lines
+
+    record = stubs.run_and_score(tmp_path / "run").record()
+    metric = Metric(name="overall", protocol="p", value=0.5, n=1, clusters=1, headline=True)
+    assert "overall 0.500 -" in plain_lines(record, [metric])
