@@ -17,7 +17,7 @@ from scipy import ndimage
 from jfeval.benchmarks.shapes.colors import name_colors
 from jfeval.benchmarks.shapes.matching import agreement, sharpen
 from jfeval.benchmarks.shapes.render import BACKGROUND
-from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, Color, Shape
+from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, Color, Kind, Shape
 from jfeval.errors import UserError
 from jfeval.schema import JsonObject, Sample
 
@@ -60,7 +60,7 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 _BORDER = 3
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Detection:
     """One well-formed object."""
 
@@ -71,6 +71,11 @@ class Detection:
     score: float
     mask: np.ndarray
     """Pixels covered at least half, bool (64, 64)."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is: colour and shape."""
+        return self.color, self.shape
 
 
 class OracleDetector:
