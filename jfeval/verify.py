@@ -25,6 +25,14 @@ class CheckedSet:
     suite: str
     folder: Path
     result: GoldenResult
+    root: Path = Path()
+    """The folder that was asked for."""
+
+    @property
+    def place(self) -> str:
+        """The set's folder as seen from the root; empty for the root itself."""
+        inside = self.folder.is_relative_to(self.root)
+        return "" if self.folder == self.root else str(self.folder.relative_to(self.root) if inside else self.folder)
 
     @property
     def ok(self) -> bool:
@@ -32,10 +40,12 @@ class CheckedSet:
         return self.result.status == "ok"
 
     def line(self) -> str:
-        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the folder and the first difference of a set that fails."""
+        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the set's place and, where it fails, the first difference."""
         result = self.result
-        note = "" if self.ok else "  " + _one_line(f"{self.folder}: {result.note}" if result.note else str(self.folder))
-        return f"{self.suite:<{_SUITE_WIDTH}}{result.cases:>{_CASES_WIDTH}}  {_outcome(result):<{_WORST_WIDTH}}{result.status}{note}"
+        head = f"{self.suite:<{_SUITE_WIDTH}}{result.cases:>{_CASES_WIDTH}}  {_outcome(result):<{_WORST_WIDTH}}{result.status}"
+        more = [self.place, "" if self.ok else result.note]
+        tail = _one_line(": ".join(part for part in more if part))
+        return f"{head}  {tail}" if tail else head
 
 
 def known_suites() -> tuple[GoldenSuite, ...]:
@@ -58,11 +68,11 @@ def verify(root: Path, suites: Sequence[GoldenSuite] | None = None) -> Iterator[
         for suite in suites:
             if suite.recognise(folder):
                 found = True
-                yield CheckedSet(suite=suite.name, folder=folder, result=_checked(suite, folder))
+                yield CheckedSet(suite=suite.name, folder=folder, result=_checked(suite, folder), root=root)
     if not found:
         why = "no golden set here or below" if root.is_dir() else "not a folder that can be read"
-        note = f"{why}; known: {', '.join(suite.name for suite in suites)}"
-        yield CheckedSet(suite="(none)", folder=root, result=GoldenResult(cases=0, note=note))
+        note = f"{root}: {why}; known: {', '.join(suite.name for suite in suites)}"
+        yield CheckedSet(suite="(none)", folder=root, result=GoldenResult(cases=0, note=note), root=root)
 
 
 def main(root: Path) -> int:

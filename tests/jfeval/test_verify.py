@@ -269,6 +269,11 @@ def test_one_broken_set_does_not_end_the_others(pairs):
     assert second.ok
 
 
+def test_a_set_below_the_root_is_shown_with_its_place(pairs):
+    (checked,) = verify(pairs.parent, [suite_named("geneval/pairs")])
+    assert checked.line().endswith("ok  any name")
+
+
 def test_links_are_followed_once(pairs):
     (pairs / "loop").symlink_to(pairs, target_is_directory=True)
     outside = pairs.parent / "linked"
