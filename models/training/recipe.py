@@ -300,9 +300,9 @@ def train(
             hashes[plan.name] = done["outcome"]
             log.info("%s: finished before, kept", plan.name)
             continue
-        if changed and not force:
+        if stored is not None and changed:
             stale[plan.name] = f"{part.folder} was made with other settings ({_changes(stored, identity, plan.name)})"
-            if wanted:
+            if wanted and not force:
                 raise UserError(f"{stale[plan.name]}; use --force to make it anew, or another --out")
         if dry_run or not wanted:
             log.info("%s: to be made%s", plan.name, " anew" if changed else " (begun)" if stored else "")

@@ -1,0 +1,133 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from jfeval.errors import UserError
+from jfeval.models.training.data import DataSettings, Sampler, Scenes, StepRng, decode, fingerprint, prepare_data, read_texts, seeded
+from jfeval.models.training.part import Part
+
+
+def test_decoded_images_are_the_pngs(world, tmp_path, tiny):
+    report = decode(world, "train", tmp_path / "out", size=tiny.SIDE)
+    scenes = Scenes.open_train(tmp_path / "out")
+    assert (report.rows, report.skipped, len(scenes)) == (24, (), 24)
+    assert scenes.ids[13] == "train-0013"
+    pixels = scenes.pixels([13])
+    assert pixels.shape == (1, 3, tiny.SIDE, tiny.SIDE)
+    assert pixels.dtype == torch.float32
+    blue = list(tiny.COLORS)[13 % 3]
+    assert ((pixels[0, :, 8, 8] + 1) * 127.5).round().tolist() == list(tiny.COLORS[blue])
+    assert pixels[0, 0, 0, 0].item() == pytest.approx(150 / 127.5 - 1)
+    assert scenes.captions(13) == [f"a photo of a {blue} square", f"a {blue} square"]
+    assert scenes.questions(13)[0].answer == blue
+    assert [c[1] for c in scenes.all_captions()][13] == f"a {blue} square"
+
+
+def test_bad_rows_are_skipped_counted_and_named(tmp_path, tiny):
+    def spoil(rows):
+        rows[3]["image"]["bytes"] = b"no png"
+        rows[5]["captions"] = []
+        rows[14]["image"]["bytes"] = tiny.png((1, 2, 3), side=8)
+        rows[20]["image"]["bytes"] = rows[20]["image"]["bytes"][:60]
+
+    world = tiny.write_world(tmp_path / "world", change=spoil)
+    report = decode(world, "train", tmp_path / "out", size=tiny.SIDE)
+    scenes = Scenes.open_train(tmp_path / "out")
+    assert report.rows == len(scenes) == 20
+    assert len(report.skipped) == 4
+    assert "train-00001-of-00002.parquet row 2 (train-0014): the image is 8x8, expected 16x16" in report.skipped
+    assert not {"train-0003", "train-0005", "train-0014", "train-0020"} & set(scenes.ids)
+    row = scenes.ids.index("train-0004")
+    assert ((scenes.pixels([row])[0, :, 8, 8] + 1) * 127.5).round().tolist() == list(tiny.COLORS["blue"])
+
+
+def test_too_many_bad_rows_stop(tmp_path, tiny):
+    def spoil(rows):
+        for row in rows[:5]:
+            row["captions"] = ["  "]
+
+    world = tiny.write_world(tmp_path / "world", change=spoil)
+    with pytest.raises(UserError, match="more than 4 bad rows"):
+        decode(world, "train", tmp_path / "out", size=tiny.SIDE, max_skipped=4)
+
+
+def test_limit_keeps_the_first_scenes(world, tmp_path, tiny):
+    decode(world, "train", tmp_path / "out", size=tiny.SIDE, limit=15)
+    assert Scenes.open_train(tmp_path / "out").ids == [f"train-{i:04d}" for i in range(15)]
+
+
+def test_a_missing_split_is_named(world, tmp_path, tiny):
+    with pytest.raises(UserError, match="no scenes/heldout"):
+        decode(world, "heldout", tmp_path / "out", size=tiny.SIDE)
+    with pytest.raises(UserError, match="no decoded split 'train'"):
+        Scenes.open_train(tmp_path)
+
+
+def test_texts(world):
+    assert read_texts(world)[1] == "the square is blue"
+    assert read_texts(world, "test") == []
+
+
+def test_fingerprint_sees_contents_not_place(world, tmp_path):
+    before = fingerprint(world)
+    moved = world.rename(tmp_path / "elsewhere")
+    assert fingerprint(moved) == before
+    file = moved / "text" / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    assert fingerprint(moved) != before
+
+
+def test_prepare_data_asks_the_world_to_write(tmp_path, tiny):
+    asked = []
+
+    def prepare(folder):
+        asked.append(folder)
+        tiny.write_world(folder)
+
+    source = tmp_path / "data"
+    part = Part(name="data", folder=tmp_path / "out", prepare={"shapes": prepare})
+    settings = DataSettings(source=str(source), image_size=tiny.SIDE)
+    first = prepare_data(settings, part)
+    second = prepare_data(settings, part)
+    assert asked == [source]
+    assert first == second
+    assert (first["train_scenes"], first["test_scenes"], first["texts"]) == (24, 6, 9)
+    with pytest.raises(UserError, match="jfeval data make shapes"):
+        prepare_data(DataSettings(source=str(tmp_path / "none")), Part(name="data", folder=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(10, 3), (7, 7), (3, 8)])
+def test_every_row_once_per_epoch(rows, batch):
+    sampler = Sampler(rows, batch, seed=5)
+    drawn = np.concatenate([sampler.indices(s) for s in range(2 * rows)])
+    for epoch in range(2):
+        assert sorted(drawn[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    walked = Sampler(50, 8, seed=1)
+    for step in range(20):
+        last = walked.indices(step)
+    assert (Sampler(50, 8, seed=1).indices(19) == last).all()
+    assert (Sampler(50, 8, seed=2).indices(19) != last).any()
+    draws = [
+        (r.numpy.random(), torch.rand(1, generator=r.torch).item()) for r in (StepRng(1, 2), StepRng(1, 2), StepRng(1, 3), StepRng(2, 2))
+    ]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 3
+
+
+def test_seeded_leaves_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    with seeded(3):
+        first = torch.rand(2)
+    with seeded(3):
+        assert torch.equal(first, torch.rand(2))
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(0, 1), (1, 0)])
+def test_an_empty_sampler_is_refused(rows, batch):
+    with pytest.raises(UserError, match="at least one row"):
+        Sampler(rows, batch, seed=0)
