@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.part import Part
-from jfeval.models.training.tokenizer import load_tokenizer
+from jfeval.models.training.tokenizer import end_and_pad, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def build_siglip(settings: ContrastiveSettings, tokenizer: PreTrainedTokenizerFa
 
 def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], length: int) -> Tensor:
     """Tokenise captions to (B, length), ended by the end token, cut or padded on the right."""
-    end, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
+    end, pad = end_and_pad(tokenizer)
     ended = [[*tokenizer.encode(c, add_special_tokens=False)[: length - 1], end] for c in captions]
     return torch.tensor([[*ids, *[pad] * (length - len(ids))] for ids in ended])
 

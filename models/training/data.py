@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from jfeval.errors import UserError
+from jfeval.models.training.held_out import HeldOut
 from jfeval.models.training.part import NO_EFFECT, Part
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,21 @@ def read_texts(source: Path, split: str = TRAIN) -> list[str]:
     return [text for column in columns for text in column.to_pylist() if isinstance(text, str) and text.strip()]
 
 
+def check_held_out(pairs: HeldOut, folder: Path, texts: Sequence[str]) -> None:
+    """Check that no decoded training scene and no plain text holds a pair that training must not see.
+
+    Raises:
+        UserError: naming the first scene or text that does.
+    """
+    for batch in pq.ParquetFile(folder / f"{TRAIN}-rows.parquet").iter_batches(_ROWS_PER_READ):
+        for row in batch.to_pylist():
+            if found := pairs.in_row(row):
+                raise UserError(f"training scene {row['scene_id']} holds the held-out pair {found!r}; write the data again")
+    for number, text in enumerate(texts):
+        if found := pairs.in_text(text):
+            raise UserError(f"training text {number} names the held-out pair {found!r}: {text[:100]!r}; write the data again")
+
+
 def fingerprint(source: Path) -> str:
     """Return a sha256 over the names and contents of every Parquet file of DIR and its meta.json."""
     digest = hashlib.sha256()
@@ -297,7 +313,7 @@ def prepare_data(settings: DataSettings, part: Part) -> dict[str, Any]:
         if settings.world not in part.prepare:
             raise UserError(f"no data in {source} (meta.json is missing); write them first (jfeval data make {settings.world})")
         part.prepare[settings.world](source)
-    read_meta(source)
+    held_out = HeldOut.from_meta(read_meta(source))
     content = fingerprint(source)
     counts: dict[str, Any] = {}
     for split in SPLITS:
@@ -307,5 +323,6 @@ def prepare_data(settings: DataSettings, part: Part) -> dict[str, Any]:
         report = decode(source, split, part.folder, size=settings.image_size, limit=limit or None, max_skipped=settings.max_skipped)
         counts |= {f"{split}_scenes": report.rows, f"{split}_skipped": list(report.skipped)}
     texts = read_texts(source)
+    check_held_out(held_out, part.folder, texts)
     pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), part.folder / "text.parquet", compression="zstd")
     return {"content": content, **counts, "texts": len(texts)}

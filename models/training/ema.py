@@ -27,7 +27,8 @@ class Ema:
         """Move the average towards the current weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-        torch._foreach_lerp_(list(self.shadow.values()), [p.detach().float() for p in self._live.values()], 1.0 - decay)
+        for name, p in self._live.items():
+            self.shadow[name].lerp_(p.detach().float(), 1.0 - decay)
 
     @torch.no_grad()
     def copy_to_module(self) -> None:

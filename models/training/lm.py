@@ -21,7 +21,7 @@ from jfeval.models.training.corpus import chat, draw_document, plain_texts
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.part import Part
-from jfeval.models.training.tokenizer import load_tokenizer
+from jfeval.models.training.tokenizer import BOS, end_and_pad, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class LmSettings:
 
 def build_lm(settings: LmSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Build the model with random weights drawn from the loop's seed."""
+    end, pad = end_and_pad(tokenizer)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -71,9 +72,9 @@ def build_lm(settings: LmSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaF
         rms_norm_eps=settings.rms_eps,
         rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
         tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.get_vocab()[BOS],
+        eos_token_id=end,
+        pad_token_id=pad,
     )
     with seeded(settings.loop.seed):
         return LlamaForCausalLM(config)
@@ -126,6 +127,7 @@ class LmObjective:
         self, module: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, scenes: Scenes, texts: list[str], settings: LmSettings
     ) -> None:
         self.module, self.tokenizer, self.scenes, self.texts, self.settings = module, tokenizer, scenes, texts, settings
+        self.end, self.pad = end_and_pad(tokenizer)
         self.most = settings.batch_size * settings.row_length // 4
         self.sampler = Sampler(len(scenes), self.most, settings.loop.seed)
 
@@ -146,10 +148,10 @@ class LmObjective:
                 yield self.scenes.ids[row], self._tokens(draw_document(self.scenes, self.texts, row, rng, shares))
                 number += 1
 
-        return pack(documents(), s.batch_size, s.row_length, self.tokenizer.pad_token_id)
+        return pack(documents(), s.batch_size, s.row_length, self.pad)
 
     def _tokens(self, text: str) -> list[int]:
-        return [*self.tokenizer.encode(text), self.tokenizer.eos_token_id]
+        return [*self.tokenizer.encode(text), self.end]
 
     def ids(self, batch: PackedRows) -> Sequence[str]:
         """Name the scenes of a batch."""
@@ -169,10 +171,11 @@ def next_token_loss(model: LlamaForCausalLM, batch: PackedRows) -> Tensor:
 @torch.no_grad()
 def perplexity(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], settings: LmSettings) -> float:
     """Return exp of the mean negative log likelihood per token over `documents`."""
+    end, pad = end_and_pad(tokenizer)
     total = count = 0.0
     for start in range(0, len(documents), 256):
-        encoded = [[*tokenizer.encode(d), tokenizer.eos_token_id][: settings.row_length] for d in documents[start : start + 256]]
-        single = one_per_row(encoded, max(len(e) for e in encoded), tokenizer.pad_token_id)
+        encoded = [[*tokenizer.encode(d), end][: settings.row_length] for d in documents[start : start + 256]]
+        single = one_per_row(encoded, max(len(e) for e in encoded), pad)
         tokens = int((single.labels != IGNORED).sum())
         total += float(next_token_loss(model, single)) * tokens
         count += tokens

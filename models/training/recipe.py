@@ -91,11 +91,6 @@ def _check_keys(schema: type, given: object, where: str) -> None:
             _check_keys(types[key], value, f"{where}.{key}")
 
 
-def _defaults(schema: type) -> Any:  # noqa: ANN401 - OmegaConf's own node
-    """Return the schema as an OmegaConf node; a nested default keeps the values its owner chose."""
-    return OmegaConf.structured(schema)
-
-
 def build_settings(schema: type, given: Mapping[str, Any], overrides: Sequence[str], where: str) -> Any:  # noqa: ANN401 - the schema's type
     """Build a settings dataclass from a mapping and ``key=value`` overrides.
 
@@ -106,7 +101,7 @@ def build_settings(schema: type, given: Mapping[str, Any], overrides: Sequence[s
         extra = OmegaConf.from_dotlist(list(overrides))
         for source in (given, OmegaConf.to_container(extra)):
             _check_keys(schema, source, where)
-        return OmegaConf.to_object(OmegaConf.merge(_defaults(schema), OmegaConf.create(dict(given)), extra))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(given)), extra))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
 

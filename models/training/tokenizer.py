@@ -94,6 +94,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
+def end_and_pad(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """Return the ids of the sentence-end and padding tokens.
+
+    Raises:
+        UserError: where the tokenizer has none.
+    """
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if not isinstance(end, int) or not isinstance(pad, int):
+        raise UserError(f"the tokenizer needs an end and a padding token; it has {tokenizer.eos_token!r} and {tokenizer.pad_token!r}")
+    return end, pad
+
+
 def train_tokenizer(settings: TokenizerSettings, part: Part) -> dict[str, Any]:
     """Build the tokenizer from training texts and write it, with the length of captions in tokens."""
     data = part.inputs["data"]

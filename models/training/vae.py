@@ -66,9 +66,9 @@ def build_vae(settings: VaeSettings) -> AutoencoderKL:
         return AutoencoderKL(
             sample_size=settings.image_size,
             latent_channels=settings.latent_channels,
-            block_out_channels=settings.widths,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=settings.widths,  # pyright: ignore[reportArgumentType] - diffusers annotates one-tuples
+            down_block_types=("DownEncoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
+            up_block_types=("UpDecoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
             layers_per_block=settings.layers_per_block,
             norm_num_groups=settings.groups,
             mid_block_add_attention=False,

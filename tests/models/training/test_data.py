@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -5,6 +7,7 @@ import torch
 
 from jfeval.errors import UserError
 from jfeval.models.training.data import DataSettings, Sampler, Scenes, StepRng, decode, fingerprint, prepare_data, read_texts, seeded
+from jfeval.models.training.held_out import HeldOut
 from jfeval.models.training.part import Part
 
 
@@ -131,3 +134,41 @@ def test_seeded_leaves_the_global_generator_alone():
 def test_an_empty_sampler_is_refused(rows, batch):
     with pytest.raises(UserError, match="at least one row"):
         Sampler(rows, batch, seed=0)
+
+
+def _in_object(rows):
+    rows[7]["objects"] = [{"shape": "ring", "color": "red"}]
+
+
+def _in_caption(rows):
+    rows[7]["captions"] = ["a photo of two Red rings"]
+
+
+def _in_question(rows):
+    rows[7]["questions"][0]["question"] = "Is there a red ring?"
+
+
+@pytest.mark.parametrize("spoil", [_in_object, _in_caption, _in_question])
+def test_a_held_out_pair_in_training_stops_the_recipe(tmp_path, tiny, spoil):
+    world = tiny.write_world(tmp_path / "world", change=spoil)
+    settings = DataSettings(source=str(world), image_size=tiny.SIDE)
+    part = Part(name="data", folder=tmp_path / "out")
+    prepare_data(settings, part)
+    (world / "meta.json").write_text(json.dumps({"world": {"held_out_pairs": [["red", "ring"], ["blue", "star"]]}}))
+    with pytest.raises(UserError, match=r"train-0007 holds the held-out pair '(?i:red ring)'"):
+        prepare_data(settings, part)
+
+
+def test_a_held_out_pair_in_a_text_stops_the_recipe(world, tmp_path, tiny):
+    (world / "meta.json").write_text(json.dumps({"world": {"held_out_pairs": [["is", "green"]]}}))
+    with pytest.raises(UserError, match="training text 2 names the held-out pair 'is green'"):
+        prepare_data(DataSettings(source=str(world), image_size=tiny.SIDE), Part(name="data", folder=tmp_path / "out"))
+
+
+def test_held_out_words_are_whole():
+    pairs = HeldOut([("red", "ring")])
+    assert pairs.in_text("a tired ring and a red  ring") == "red  ring"
+    assert pairs.in_text("a scarred ring, a red star") is None
+    assert HeldOut([]).in_text("red ring") is None
+    with pytest.raises(UserError, match="held_out_pairs"):
+        HeldOut.from_meta({"world": {"held_out_pairs": ["red ring"]}})
