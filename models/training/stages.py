@@ -26,12 +26,13 @@ from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline, load_processor
 from jfeval.models.janusflow.processing import ImageProcessor, Processor
 from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.janusflow.uvit import ConvNeXtBlock
 from jfeval.models.training.corpus import plain_texts
 from jfeval.models.training.data import Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
 from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
-from jfeval.models.training.part import Part
+from jfeval.models.training.part import NO_EFFECT, Part
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class StageSettings:
     flow: FlowSettings = field(default_factory=FlowSettings)
     freeze: tuple[str, ...] = ()
     """Parts that are not trained: vision, language."""
+    compile_blocks: bool = field(default=False, metadata=NO_EFFECT)
+    """Compile each transformer and ConvNeXt block: one compilation serves all blocks of a kind. Results change by float rounding only."""
     flow_width: int = 96
     """Channels of the generation encoder, where the stage builds the model; later stages keep it."""
     answer_weight: float = 1.0
@@ -177,6 +180,8 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
     """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``)."""
     model = JanusFlow.from_pretrained(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
     model.language_model.model.config._attn_implementation = "eager"  # short sequences: faster than fused attention on a CPU
+    if settings.compile_blocks:
+        compile_blocks(model)
     processor = stage_processor(part.inputs["tokenizer"], model)
     mixture = Mixture(
         scenes=Scenes.open_train(part.inputs["data"]),
@@ -197,6 +202,15 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
         vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
         draw_samples(JanusFlowPipeline(model, processor, vae), settings, part.folder / SAMPLES_FILE)
     return {**result.losses, "parameters": float(sum(p.numel() for p in model.parameters())), "seconds": result.seconds}
+
+
+def compile_blocks(model: JanusFlow) -> None:
+    """Compile the blocks where most of the time goes, not the whole model: that would take minutes for the same speed."""
+    for block in (*model.language_model.model.layers, *model.vision_und_enc_model.vision_tower.encoder.layers):
+        block.compile(dynamic=False)
+    for module in model.modules():
+        if isinstance(module, ConvNeXtBlock):
+            module.compile(dynamic=False)
 
 
 def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> AlignmentHead | None:
