@@ -25,8 +25,12 @@ def write_atomically(path: Path, data: bytes, *, flush: bool = True) -> None:
     Raises:
         OSError: The folder cannot be written or the disk is full; the old file is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-", suffix=".part")
+    prefix = f".{path.name[:32]}-"
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

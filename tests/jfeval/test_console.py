@@ -1,0 +1,58 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jfeval import console, provenance
+from jfeval.executors.local import run_locally
+
+
+@given(st.text())
+def test_clean_text_drives_no_terminal(text):
+    assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", console.clean(text)) is None
+    assert len(console.clean(text)) == len(text)
+
+
+def test_progress_outside_a_terminal_is_plain_lines_with_rate_and_time_left(capsys, monkeypatch):
+    now = iter([0.0, 11.0, 11.0, 12.0, 20.0, 20.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    with console.Progress("draw", total=100, done=10) as progress:
+        progress.advance(22)
+        progress.advance(8)
+        progress.advance(60)
+    assert capsys.readouterr().err == "draw 32/100, 2.0/s, 34 s left\ndraw 100/100, 4.5/s\n"
+
+
+def test_progress_with_nothing_to_do_says_nothing(capsys):
+    with console.Progress("draw", total=5, done=5):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_work_is_done_lazily_so_that_each_result_is_stored_before_the_next():
+    done = []
+    results = run_locally(lambda item: done.append(item) or item * 2, [1, 2, 3])
+    assert next(results) == (1, 2)
+    assert done == [1]
+
+
+def test_provenance_names_versions_and_hardware():
+    facts = provenance.collect()
+    assert facts["packages"]["numpy"]
+    assert facts["hardware"]["cores"] >= 1
+    assert facts["peak_memory_bytes"] > 10_000_000
+
+
+def test_git_state_is_of_the_checkout_or_empty(tmp_path, monkeypatch):
+    assert provenance.git_state(tmp_path) == {}
+    monkeypatch.setattr(provenance.shutil, "which", lambda name: None)
+    assert provenance.git_state(tmp_path) == {}
+
+
+@pytest.mark.parametrize("secret", ["HF_TOKEN", "OPENAI_API_KEY"])
+def test_no_secret_of_the_environment_enters_a_run_folder(stubs, tmp_path, monkeypatch, secret):
+    monkeypatch.setenv(secret, "sk-very-secret-value")
+    stubs.run_and_score(tmp_path / "run")
+    for path in (tmp_path / "run").rglob("*"):
+        assert path.is_dir() or b"sk-very-secret-value" not in path.read_bytes()
