@@ -5,30 +5,34 @@ from functools import cache
 import numpy as np
 
 from jfeval.benchmarks.shapes.render import shape_mask
-from jfeval.benchmarks.shapes.scene import SHAPES, Shape
+from jfeval.benchmarks.shapes.scene import SHAPES
 
 _GRID = 240
 """Cells across the high-resolution master of each shape."""
+DECOY = len(SHAPES)
+"""Index of a ninth outline, the left half of a ring: it is no object, but so like a crescent that it must be told from one."""
 MOST_STRETCH = 1.12
 """Most that a shape may be wider or taller than it should be, as a ratio, and still be fitted."""
 
 
-def _master(shape: Shape) -> np.ndarray:
-    return shape_mask(shape, _GRID, 2).astype(np.float64)
+def _masters() -> np.ndarray:
+    """Return the eight shapes and the decoy at high resolution, (9, 240, 240)."""
+    masters = np.stack([shape_mask(shape, _GRID, 2) for shape in SHAPES]).astype(np.float64)
+    half_ring = masters[SHAPES.index("ring")] * (np.arange(_GRID) < _GRID // 2)
+    return np.concatenate([masters, half_ring[None]])
 
 
 @cache
 def _tables() -> np.ndarray:
-    """Return the summed-area table of each shape over [-1, 1]^2, float64 (8, 241, 241)."""
-    masters = np.stack([_master(shape) for shape in SHAPES])
-    return np.pad(masters.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+    """Return the summed-area table of each shape over [-1, 1]^2, float64 (9, 241, 241)."""
+    return np.pad(_masters().cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
 
 
 @cache
 def _moments() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return area as a share of the cell (8,), centroid in [-1, 1]^2 (8, 2), and the ratio of the spreads in x and y (8,)."""
+    """Return area as a share of the cell (9,), centroid in [-1, 1]^2 (9, 2), and the ratio of the spreads in x and y (9,)."""
     axis = (np.arange(_GRID) + 0.5) * 2 / _GRID - 1
-    rows = [_spread(_master(shape), axis, axis) for shape in SHAPES]
+    rows = [_spread(master, axis, axis) for master in _masters()]
     area, centre, spread = (np.array(column) for column in zip(*rows, strict=True))
     return area / _GRID**2, centre, spread[:, 0] / spread[:, 1]
 
@@ -45,7 +49,7 @@ def coverage(shape: np.ndarray, centre: np.ndarray, extent: np.ndarray, size: tu
     """Draw shapes with exact pixel coverage.
 
     Args:
-        shape: Index into `SHAPES`, (N,).
+        shape: Index into `SHAPES`, or `DECOY`, (N,).
         centre: Centre of the shape's cell in pixels of the patch, x first, pixel i spanning [i, i + 1]; (N, 2).
         extent: Width and height of the shape's cell in pixels, (N, 2).
         size: Height and width of the patch.
@@ -80,7 +84,7 @@ def fit(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mask: Soft mask (height, width) in [0, 1] with some area.
 
     Returns:
-        Centres (8, 2) and extents (8, 2) as `coverage` takes them.
+        Centres (9, 2) and extents (9, 2) as `coverage` takes them.
     """
     height, width = mask.shape
     area, centre, spread = _spread(mask, np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -111,11 +115,12 @@ def agreement(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         mask: Sharpened soft mask (H, W) in [0, 1] with some area and an empty border.
 
     Returns:
-        Soft intersection over union sum(min) / sum(max) with each of the eight shapes, (8,) in [0, 1]; their extents (8, 2); and the
-        largest mean error over any 3x3 pixels, (8,) in [0, 1]: small for soft or wavy edges, large where a piece is missing or added.
+        Soft intersection over union sum(min) / sum(max) with each of the eight shapes and the decoy, (9,) in [0, 1]; their extents
+        (9, 2); and the largest mean error over any 3x3 pixels, (9,) in [0, 1]: small for soft or wavy edges, large where a piece is
+        missing or added.
     """
     centre, extent = fit(mask)
-    ideals = sharpen(soften(coverage(np.arange(len(SHAPES)), centre, extent, mask.shape)))
+    ideals = sharpen(soften(coverage(np.arange(len(centre)), centre, extent, mask.shape)))
     error = np.abs(mask - ideals)
     table = np.pad(error, ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
     worst = (table[:, 3:, 3:] - table[:, :-3, 3:] - table[:, 3:, :-3] + table[:, :-3, :-3]).max((1, 2)) / 9

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from jfeval.benchmarks.shapes.colors import name_colors
-from jfeval.benchmarks.shapes.matching import agreement, sharpen
+from jfeval.benchmarks.shapes.matching import DECOY, agreement, sharpen
 from jfeval.benchmarks.shapes.render import BACKGROUND
 from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, Color, Kind, Shape
 from jfeval.errors import UserError
@@ -43,17 +43,17 @@ DIAMETERS = (11.0, 33.0)
 LEAD = 0.02
 """Least agreement by which the best shape must beat the second."""
 AGREEMENT: dict[Shape, tuple[float, float]] = {
-    "circle": (0.90, 0.92),
-    "square": (0.90, 0.92),
-    "triangle": (0.83, 0.86),
-    "star": (0.79, 0.83),
-    "heart": (0.89, 0.91),
-    "cross": (0.82, 0.85),
-    "ring": (0.78, 0.82),
-    "crescent": (0.835, 0.855),
+    "circle": (0.89, 0.91),
+    "square": (0.87, 0.89),
+    "triangle": (0.79, 0.84),
+    "star": (0.76, 0.81),
+    "heart": (0.875, 0.90),
+    "cross": (0.78, 0.83),
+    "ring": (0.75, 0.81),
+    "crescent": (0.75, 0.81),
 }
-"""Agreement that scores 0.3 and 0.9: above what halves, merged shapes and the nearest other shape reach, see docs/shapes.md."""
-LOCAL_ERROR = (0.6, 0.5)
+"""Agreement that scores 0.3 and 0.9: above the nearest other shape and what half shapes reach; see docs/shapes.md."""
+LOCAL_ERROR = (0.7, 0.55)
 """Worst error over 3x3 pixels that scores 0.3 and 0.9: a piece of that size is missing or added."""
 
 _EIGHT = np.ones((3, 3), dtype=bool)
@@ -219,6 +219,8 @@ def _object(alpha: np.ndarray, color: Color, corner: tuple[int, int]) -> Detecti
         return None
     values, extents, worst = agreement(mask)
     second, best = (int(i) for i in np.argsort(values)[-2:])
+    if best == DECOY:
+        return None
     score = min(_ramp(values[best], *AGREEMENT[SHAPES[best]], 1.0), _ramp(worst[best], *LOCAL_ERROR, 0.0))
     diameter = float(np.sqrt(extents[best].prod()))
     if score < LEAST_SCORE or values[best] - values[second] < LEAD or not DIAMETERS[0] <= diameter <= DIAMETERS[1]:
