@@ -19,8 +19,9 @@ class Estimate:
     value: float
     se: float | None
     """Standard error; None with fewer than two clusters."""
-    ci_low: float | None
-    ci_high: float | None
+    ci_low: float
+    ci_high: float
+    """With fewer than two clusters nothing is known about others, and the interval is all of [0, 1]."""
     n: int
     """Values that went in."""
     clusters: int
@@ -63,7 +64,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
     groups = len(sums)
     spread = math.fsum(math.fsum(residuals) ** 2 for residuals in sums.values())
     if groups < 2:
-        return Estimate(value=mean, se=None, ci_low=None, ci_high=None, n=n, clusters=groups)
+        return Estimate(value=mean, se=None, ci_low=0.0, ci_high=1.0, n=n, clusters=groups)
     if spread <= n * n * 1e-24:  # rounding only
         low, high = binomial_interval(mean * groups, groups)
         se = _agresti_coull_se(mean * groups, groups)
@@ -94,7 +95,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     errors = [e.se for e in estimates]
     variances = [se * se for se in errors if se is not None]
     if len(variances) < k:
-        return Estimate(value=value, se=None, ci_low=None, ci_high=None, n=n, clusters=clusters)
+        return Estimate(value=value, se=None, ci_low=0.0, ci_high=1.0, n=n, clusters=clusters)
     total = math.fsum(variances)
     df = total**2 / math.fsum(v * v / max(e.df, 1.0) for v, e in zip(variances, estimates, strict=True))
     se = math.sqrt(total) / k
