@@ -82,7 +82,7 @@ _benchmark_options = _options(
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
     click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
     click.option("--data", type=_FOLDER, help="Local folder of official data."),
-    click.option("--out", type=_FOLDER, help="Run folder.  [default: runs/BENCHMARK-EDITION-MODEL-seedSEED]"),
+    click.option("--out", type=_FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
     click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
     click.option("--overwrite", is_flag=True, help="Delete what the run folder holds and start anew."),
     click.option("--no-report", is_flag=True, help="Write no report."),
@@ -406,7 +406,12 @@ def _with_model(settings: "RunSettings", values: Mapping[str, object], overrides
     from jfeval.registry import model_settings
 
     checked = model_settings(settings.model, {**settings.model_settings, **values}, overrides)
-    return dataclasses.replace(settings, model_settings=dataclasses.asdict(checked) if checked is not None else {})  # pyright: ignore
+    if checked is None:
+        return dataclasses.replace(settings, out=settings.folder)
+    full, defaults = dataclasses.asdict(checked), dataclasses.asdict(model_settings(settings.model))  # pyright: ignore[reportArgumentType]
+    changed = {key: value for key, value in full.items() if value != defaults[key]}
+    out = dataclasses.replace(settings, model_settings=changed).folder
+    return dataclasses.replace(settings, model_settings=full, out=out)
 
 
 def _load(model: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401  what it can do is asked of it

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import hashlib
 import inspect
 import itertools
 import re
@@ -45,7 +46,7 @@ class RunSettings:
     data: Path | None = None
     """Local folder of official data."""
     out: Path | None = None
-    """The run folder; by default ``runs/BENCHMARK-EDITION-MODEL-seedSEED``."""
+    """The run folder; by default one under ``runs`` that is named for the settings."""
 
     def __post_init__(self) -> None:
         """Check what needs no model and no data."""
@@ -62,8 +63,15 @@ class RunSettings:
 
     @property
     def folder(self) -> Path:
-        """Where the run goes."""
-        return self.out or Path("runs") / f"{self.benchmark}-{self.edition}-{self.model}-seed{self.seed}"
+        """Where the run goes: by default another folder for another benchmark, edition, model, setting of the model, seed or limit."""
+        if self.out is not None:
+            return self.out
+        words = [self.benchmark, self.edition, self.model, f"seed{self.seed}"]
+        if self.model_settings:
+            words.append(hashlib.sha256(repr(sorted(self.model_settings.items())).encode()).hexdigest()[:8])
+        if self.limit is not None:
+            words.append(f"limit{self.limit}")
+        return Path("runs") / "-".join(words)
 
 
 def resolve(cls: type[T], *, file: Path | None = None, values: Mapping[str, object] | None = None, overrides: Sequence[str] = ()) -> T:

@@ -60,6 +60,15 @@ def test_recipe_options_and_set_reach_the_model(registered, tmp_path):
     assert "num_steps: 7" in (tmp_path / "run" / "settings.yaml").read_text()
 
 
+def test_other_settings_go_to_another_folder_by_default(registered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ("run", "--benchmark", "bright", "--model", "painter")
+    assert invoke(*command).stdout.endswith("runs/bright-shapes-painter-seed0/report.html\n")
+    for more in (["--guidance-scale", 3], ["--limit", 6], ["--seed", 1], ["--guidance-scale", 2]):
+        assert invoke(*command, *more).exit_code == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+
+
 def test_options_win_over_the_settings_file(registered, tmp_path):
     (tmp_path / "run.yaml").write_text("seed: 5\nlimit: 9\nmodel_settings:\n  num_steps: 3\n")
     assert run_bright(tmp_path / "run", "--config", tmp_path / "run.yaml", "--limit", 6).exit_code == 0

@@ -93,4 +93,6 @@ def test_every_run_setting_is_documented():
 
 def test_the_run_folder_tells_runs_apart():
     assert RunSettings(seed=3).folder == Path("runs/geneval-shapes-janusflow-shapes-seed3")
-    assert RunSettings(out=Path("x")).folder == Path("x")
+    assert RunSettings(out=Path("x"), limit=3).folder == Path("x")
+    changes = [{}, {"seed": 1}, {"limit": 20}, {"model": "m"}, {"model_settings": {"w": 3.0}}, {"model_settings": {"w": 4.0}}]
+    assert len({RunSettings(**change).folder for change in changes}) == len(changes)
