@@ -259,15 +259,18 @@ def data() -> None:
 @click.argument("world", type=click.Choice(["shapes"]))
 @click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the world.")
-@click.option("--train", "train_rows", type=click.IntRange(1), help="Training scenes.")
+@click.option("--train", type=click.IntRange(1), help="Training scenes.")
+@click.option("--test", type=click.IntRange(0), help="Scenes that share nothing with training.")
+@click.option("--heldout", type=click.IntRange(0), help="Scenes of color-shape pairs that training never shows.")
+@click.option("--text", type=click.IntRange(0), help="Lines of text alone.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-def data_make(*, world: str, out: Path, seed: int, train_rows: int | None, workers: int) -> None:  # noqa: ARG001  one world so far
+def data_make(*, world: str, out: Path, seed: int, workers: int, **rows: int | None) -> None:  # noqa: ARG001  one world so far
     """Write a synthetic world to disk; stopped, the same command continues.
 
     \b
     jfeval data make shapes --out data/shapes --seed 0
     """  # noqa: D301
-    _make_shapes(out, seed=seed, train_rows=train_rows, workers=workers)
+    _make_shapes(out, seed=seed, workers=workers, rows=_given(rows))
     click.echo(out)
 
 
@@ -379,13 +382,12 @@ def _checked_image(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _make_shapes(out: Path, *, seed: int = 0, train_rows: int | None = None, workers: int = 1) -> None:
+def _make_shapes(out: Path, *, seed: int = 0, workers: int = 1, rows: Mapping[str, int] | None = None) -> None:
     from jfeval.benchmarks.shapes.dataset import WorldSize, make
     from jfeval.console import Progress
 
-    size = WorldSize() if train_rows is None else WorldSize(train=train_rows)
     with Progress("data", total=0) as shown:
-        make(out, seed=seed, size=size, workers=workers, progress=shown.set)
+        make(out, seed=seed, size=WorldSize(**rows or {}), workers=workers, progress=shown.set)
 
 
 def _given(options: Mapping[str, object]) -> dict[str, Any]:

@@ -106,7 +106,16 @@ def resolve(cls: type[T], *, file: Path | None = None, values: Mapping[str, obje
 
 def to_yaml(settings: object) -> str:
     """Return a settings dataclass as YAML, every field written out."""
-    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(OmegaConf.to_container(OmegaConf.structured(settings)))))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  a tree of whatever the settings hold
+    """Write paths as text, which YAML has a form for."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True, kw_only=True)

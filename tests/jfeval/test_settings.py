@@ -36,6 +36,7 @@ def test_later_layers_win(tmp_path):
     (tmp_path / "s.yaml").write_text("steps: 2\ninner:\n  lr: 0.5\nextra: {any: 1}\n")
     got = resolve(Outer, file=tmp_path / "s.yaml", values={"steps": 3, "folder": Path("x")}, overrides=["inner.lr=0.25"])
     assert got == Outer(steps=3, inner=Inner(lr=0.25), extra={"any": 1}, folder=Path("x"))
+    assert "folder: x\n" in to_yaml(got)
     (tmp_path / "again.yaml").write_text(to_yaml(got))
     assert resolve(Outer, file=tmp_path / "again.yaml") == got
 
