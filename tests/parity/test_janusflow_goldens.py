@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from jfeval.models.janusflow.goldens import SUITES
 
 GOLDENS = Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "janusflow"

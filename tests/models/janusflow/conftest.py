@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
 

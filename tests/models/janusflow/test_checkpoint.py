@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from jfeval.errors import UserError
 from jfeval.models.janusflow.checkpoint import published_shapes, to_internal, to_published
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.training.stages import save_model
-from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def saved(model, tmp_path):
 
 def test_names_survive_the_round_trip_bit_for_bit(model):
     published = to_published(model.state_dict())
-    back = to_published({k: v for k, v in to_internal(published).items()})
+    back = to_published(dict(to_internal(published).items()))
     assert published.keys() == back.keys()
     assert all(torch.equal(published[name], back[name]) for name in published)
     assert to_internal(published).keys() == model.state_dict().keys()

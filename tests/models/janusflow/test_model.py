@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from jfeval.models.janusflow.model import PromptBatch, causal_mask
 from jfeval.models.janusflow.sampling import SamplerSettings, noise, sample
 

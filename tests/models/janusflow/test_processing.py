@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
 from jfeval.errors import UserError
 from jfeval.models.janusflow.processing import ImageProcessor, Message, format_prompt
-from PIL import Image
 
 SMALL = ImageProcessor(image_size=32, min_size=4)
 
