@@ -1,24 +1,22 @@
 """The command line. The only module that reaches all four packages, and only inside its commands, so that ``--help`` answers at once."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from jfeval import __version__
+from jfeval.cli_make import chat, data, generate, train
+from jfeval.cli_options import FILE, FOLDER, given, model_options, together
 from jfeval.errors import UserError
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
     from jfeval.settings import RunSettings
     from jfeval.store import Store
-
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_MAX_PIXELS = 64_000_000
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class _Commands(click.Group):
@@ -60,29 +58,13 @@ def main(*, verbose: bool) -> None:
     setup_logging(verbose=verbose)
 
 
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Apply several click options, the first one shown first."""
-
-    def decorate(function: Callable[..., object]) -> Callable[..., object]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-_model_options = _options(
-    click.option("--guidance-scale", type=float, help="Weight of the prompt against no prompt."),
-    click.option("--num-steps", type=int, help="Steps of the sampler."),
-    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model; see `jfeval describe MODEL`."),
-)
-_benchmark_options = _options(
+_benchmark_options = together(
     click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]"),
     click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]"),
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
     click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
-    click.option("--data", type=_FOLDER, help="Local folder of official data."),
-    click.option("--out", type=_FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
+    click.option("--data", type=FOLDER, help="Local folder of official data."),
+    click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
     click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
     click.option("--overwrite", is_flag=True, help="Delete what the run folder holds and start anew."),
     click.option("--no-report", is_flag=True, help="Write no report."),
@@ -90,13 +72,13 @@ _benchmark_options = _options(
 
 
 @main.command()
-@_options(
-    click.option("--config", type=_FILE, help="YAML file of run settings; options win over it."),
+@together(
+    click.option("--config", type=FILE, help="YAML file of run settings; options win over it."),
     click.option("--model", metavar="NAME", help="Model.  [default: janusflow-shapes]"),
 )
 @_benchmark_options
-@_model_options
-@_options(
+@model_options
+@together(
     click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks and within each; not the first N."),
     click.option("--batch-size", type=int, help="Images per batch.  [default: 64]"),
     click.option("--retry-failed", is_flag=True, help="Try samples again that failed before."),
@@ -116,7 +98,7 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     from jfeval.registry import check_name, load_benchmark
     from jfeval.settings import resolve
 
-    values = _given(options)
+    values = given(options)
     model_values = {key: values.pop(key) for key in ("guidance_scale", "num_steps") if key in values}
     overrides = list(values.pop("overrides", ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
     settings = resolve(_run_settings(), file=config, values=values)
@@ -130,9 +112,9 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
 
 
 @main.command()
-@click.argument("run_folder", metavar="[RUN]", type=_FOLDER, required=False)
+@click.argument("run_folder", metavar="[RUN]", type=FOLDER, required=False)
 @click.option(
-    "--images", type=_FOLDER, help="Score ready images instead: FOLDER/00000/samples/0000.png, as GenEval's own script writes them."
+    "--images", type=FOLDER, help="Score ready images instead: FOLDER/00000/samples/0000.png, as GenEval's own script writes them."
 )
 @_benchmark_options
 def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_report: bool, **options: object) -> None:
@@ -144,7 +126,7 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
     jfeval score runs/seed3 --protocol official
     jfeval score --images my-images --benchmark geneval --edition shapes --seed 3 --out runs/mine
     """  # noqa: D301
-    values = _given(options)
+    values = given(options)
     if (run_folder is None) == (images is None):
         raise click.UsageError("Give either a stored RUN or --images FOLDER.")
     if run_folder is not None:
@@ -163,7 +145,7 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=_FOLDER)
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"), show_default=True, help="The file to write."
 )
@@ -177,150 +159,6 @@ def report(*, runs: tuple[Path, ...], out: Path) -> None:
     from jfeval.store import Store
 
     click.echo(write_report([Store.open(path) for path in runs], out))
-
-
-@main.command()
-@click.argument("prompt")
-@click.option("--model", default="janusflow-shapes", show_default=True, help="Model.")
-@click.option("--num-images", type=click.IntRange(1, 1000), default=4, show_default=True, help="How many pictures.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise.")
-@click.option("--out", type=_FOLDER, default=Path("generated"), show_default=True, help="Folder for the PNG files.")
-@_model_options
-def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, **options: object) -> None:
-    """Draw pictures of a prompt and print their paths.
-
-    \b
-    jfeval generate "a red circle left of a blue square" --num-images 1 --seed 7
-    """  # noqa: D301
-    from jfeval.plan import image_seed
-    from jfeval.schema import ImageJob
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the folder {out}: {error.strerror}; give another --out") from error
-    drawer = _load(model, options)
-    if not hasattr(drawer, "generate"):
-        raise UserError(f"model {model!r} does not draw images")
-    jobs = [ImageJob(prompt=prompt, seed=image_seed(seed, prompt, index), index=index) for index in range(num_images)]
-    for index, picture in enumerate(drawer.generate(jobs)):
-        path = out / f"seed{seed}-{index:04d}.png"
-        picture.save(path)
-        click.echo(path)
-
-
-@main.command()
-@click.argument("image", type=_FILE)
-@click.argument("question")
-@click.option("--model", default="janusflow-shapes", show_default=True, help="Model.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model.")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=32, show_default=True, help="Longest answer.")
-def chat(*, image: Path, question: str, model: str, max_new_tokens: int, **options: object) -> None:
-    """Ask a question about a picture and print the answer.
-
-    \b
-    jfeval chat generated/seed7-0000.png "What color is the circle?"
-    """  # noqa: D301
-    from jfeval.console import clean
-    from jfeval.schema import TextRequest
-
-    answerer = _load(model, options)
-    if not hasattr(answerer, "answer"):
-        raise UserError(f"model {model!r} does not answer questions")
-    request = TextRequest(question=question, images=(_checked_image(image),), max_new_tokens=max_new_tokens)
-    click.echo(clean(answerer.answer([request])[0]))
-
-
-@main.command()
-@click.option("--recipe", default="shapes", show_default=True, help="Name of a recipe, or a YAML file.")
-@click.option("--out", type=_FOLDER, default=Path("train"), show_default=True, help="Folder for data, checkpoints and the result.")
-@click.option("--only", multiple=True, metavar="PART", help="Make this part only; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Say what would be made.")
-@click.option("--force", is_flag=True, help="Make parts anew whose settings changed.")
-@click.argument("overrides", nargs=-1, metavar="[PART.KEY=VALUE]...")
-def train(*, recipe: str, out: Path, only: tuple[str, ...], dry_run: bool, force: bool, overrides: tuple[str, ...]) -> None:
-    """Train a model from random weights, every part of it; stopped, the same command continues.
-
-    \b
-    jfeval train --recipe shapes
-    jfeval train --recipe shapes --only vae vae.steps=500
-    """  # noqa: D301
-    from jfeval.models.training.recipe import train as make_parts
-
-    click.echo(make_parts(recipe, out, only=only, overrides=overrides, prepare={"shapes": _make_shapes}, dry_run=dry_run, force=force))
-
-
-@main.group()
-def data() -> None:
-    """Make and check data."""
-
-
-@data.command("make")
-@click.argument("world", type=click.Choice(["shapes"]))
-@click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the world.")
-@click.option("--train", type=click.IntRange(1), help="Training scenes.")
-@click.option("--test", type=click.IntRange(0), help="Scenes that share nothing with training.")
-@click.option("--heldout", type=click.IntRange(0), help="Scenes of color-shape pairs that training never shows.")
-@click.option("--text", type=click.IntRange(0), help="Lines of text alone.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-def data_make(*, world: str, out: Path, seed: int, workers: int, **rows: int | None) -> None:  # noqa: ARG001  one world so far
-    """Write a synthetic world to disk; stopped, the same command continues.
-
-    \b
-    jfeval data make shapes --out data/shapes --seed 0
-    """  # noqa: D301
-    _make_shapes(out, seed=seed, workers=workers, rows=_given(rows))
-    click.echo(out)
-
-
-@data.command("prompts")
-@click.option("--benchmark", default="geneval", show_default=True, help="Benchmark.")
-@click.option("--edition", default="shapes", show_default=True, help="official or shapes.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts of shapes.")
-@click.option("--data", "folder", type=_FOLDER, help="Local folder of official data.")
-@click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
-def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None, out: Path) -> None:
-    """Write a benchmark's prompts for your own generator: OUT/prompts.txt, and OUT/00000/metadata.jsonl for each.
-
-    Put your images beside the metadata, as OUT/00000/samples/0000.png, and `jfeval score --images OUT` evaluates them.
-
-    \b
-    jfeval data prompts --benchmark geneval --edition shapes --seed 3 --out my-images
-    """  # noqa: D301
-    import json
-
-    from jfeval.files import write_atomically
-    from jfeval.plan import make_plan
-    from jfeval.registry import load_benchmark
-    from jfeval.schema import ImageRequest
-    from jfeval.settings import RunSettings
-
-    plan = make_plan(RunSettings(benchmark=benchmark, edition=edition, seed=seed, data=folder), load_benchmark(benchmark))
-    prompts = []
-    for row, sample in plan.rows:
-        if not isinstance(sample.request, ImageRequest):
-            raise UserError(f"{benchmark} asks questions about images; it has no prompts to draw")
-        prompts.append(sample.request.prompt)
-        write_atomically(
-            out / f"{row:05d}" / "metadata.jsonl", (json.dumps({**sample.reference, "prompt": sample.request.prompt}) + "\n").encode()
-        )
-    write_atomically(out / "prompts.txt", "".join(" ".join(prompt.split()) + "\n" for prompt in prompts).encode())
-    click.echo(out)
-
-
-@data.command("verify")
-@click.argument("folder", type=_FOLDER)
-def data_verify(*, folder: Path) -> None:
-    """Check a folder that `data make` wrote: hashes, splits, and that no held-out pair is in training.
-
-    \b
-    jfeval data verify data/shapes
-    """  # noqa: D301
-    from jfeval.benchmarks.shapes.dataset import verify as check
-
-    for name, count in check(folder).items():
-        click.echo(f"{name} {count}")
 
 
 @main.command("list")
@@ -352,10 +190,12 @@ def describe(*, name: str) -> None:
 
 
 @main.command()
-@click.option("--goldens", type=_FOLDER, required=True, help="A golden set, a family of them, or the root.")
+@click.option("--goldens", type=FOLDER, required=True, help="A golden set, a family of them, or the root.")
 @click.pass_context
 def verify(ctx: click.Context, *, goldens: Path) -> None:
-    """Compare this installation with recorded outputs of the official code; exit status 1 if anything differs.
+    """Compare with recorded outputs of the official code.
+
+    Prints one line per recorded set; exit status 1 if anything differs.
 
     \b
     jfeval verify --goldens ../shared/goldens
@@ -365,34 +205,11 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
+for _command in (generate, chat, train, data):
+    main.add_command(_command)
+
+
 # parts of commands
-
-
-def _checked_image(path: Path) -> bytes:
-    """Return an image file's bytes once they are known to be an image of bearable size."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise UserError(f"{path} has {image.width}x{image.height} pixels; at most {_MAX_PIXELS} are taken")
-            image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is not an image that can be read: {error}") from error
-    return path.read_bytes()
-
-
-def _make_shapes(out: Path, *, seed: int = 0, workers: int = 1, rows: Mapping[str, int] | None = None) -> None:
-    from jfeval.benchmarks.shapes.dataset import WorldSize, make
-    from jfeval.console import Progress
-
-    with Progress("data", total=0) as shown:
-        make(out, seed=seed, size=WorldSize(**rows or {}), workers=workers, progress=shown.set)
-
-
-def _given(options: Mapping[str, object]) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {key: value for key, value in options.items() if value is not None and value != ()}
 
 
 def _run_settings() -> "type[RunSettings]":
@@ -414,14 +231,6 @@ def _with_model(settings: "RunSettings", values: Mapping[str, object], overrides
     changed = {key: value for key, value in full.items() if value != defaults[key]}
     out = dataclasses.replace(settings, model_settings=changed).folder
     return dataclasses.replace(settings, model_settings=full, out=out)
-
-
-def _load(model: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401  what it can do is asked of it
-    from jfeval.registry import build_model, model_settings
-
-    values = _given(options)
-    overrides = list(values.pop("overrides", ()))
-    return build_model(model, model_settings(model, values, overrides))
 
 
 def _evaluate(
