@@ -1,0 +1,137 @@
+import pytest
+import torch
+from torch import nn
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
+from jfeval.models.janusflow.model import JanusFlow, PromptBatch
+from jfeval.models.training.objectives import (
+    IGNORED,
+    AlignmentHead,
+    Conversations,
+    FlowBatch,
+    FlowSettings,
+    alignment_loss,
+    autoregressive_loss,
+    draw_flow_batch,
+    flow_losses,
+    interpolate,
+    logit_normal_times,
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    language = LanguageConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2, vocab_size=20
+    )
+    vision = VisionConfig(model_name="tiny", image_size=8, patch_size=4, width=8, layers=1, heads=2)
+    return JanusFlow(JanusFlowConfig(language=language, vision=vision, flow=FlowConfig(width=8)))
+
+
+def flow_batch(n=2):
+    generator = torch.Generator().manual_seed(3)
+    prompts = PromptBatch.from_lists([[1, 2, 3], [1, 4]][:n], pad_id=0)
+    latents, pixels = torch.randn(n, 4, 4, 4, generator=generator), torch.randn(n, 3, 8, 8, generator=generator)
+    return draw_flow_batch(latents, prompts, pixels, FlowSettings(prompt_dropout=0.0), pad_id=0, generator=generator)
+
+
+def test_the_path_runs_from_noise_to_data_at_constant_velocity():
+    data, noise = torch.full((2, 1, 1, 1), 5.0), torch.full((2, 1, 1, 1), 1.0)
+    z, velocity = interpolate(data, noise, torch.tensor([0.0, 0.25]))
+    assert z.flatten().tolist() == [1.0, 2.0]
+    assert velocity.flatten().tolist() == [4.0, 4.0]
+
+
+def test_times_are_logit_normal():
+    settings = FlowSettings(time_location=0.5, time_scale=0.8)
+    t = logit_normal_times(200_000, settings, torch.Generator().manual_seed(0))
+    logit = torch.logit(t.double())
+    assert logit.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert logit.std().item() == pytest.approx(0.8, abs=0.01)
+
+
+def test_alignment_by_hand_and_no_gradient_to_the_target():
+    projected = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]], requires_grad=True)
+    target = torch.tensor([[[3.0, 0.0], [1.0, 1.0]]], requires_grad=True)
+    loss = alignment_loss(projected, target)
+    assert loss.item() == pytest.approx(-(1.0 + 0.5**0.5) / 2)
+    loss.backward()
+    assert target.grad is None
+    assert projected.grad is not None
+
+
+def test_flow_loss_is_the_mean_squared_velocity_error(model):
+    batch = flow_batch()
+    loss, aligned = flow_losses(model, None, batch, FlowSettings())
+    z, target = interpolate(batch.latents, batch.noise, batch.t)
+    predicted, _ = model.velocity(z, batch.t, batch.prompts)
+    assert loss.item() == pytest.approx((predicted - target).square().mean().item(), rel=1e-5)
+    assert aligned.item() == 0.0
+
+
+def test_alignment_reads_the_chosen_block_and_spares_the_encoder(model):
+    head = AlignmentHead(16, 16, 8)
+    batch = flow_batch()
+    _, aligned = flow_losses(model, head, batch, FlowSettings(repa_block=2))
+    aligned.backward()
+    layers = model.language_model.model.layers
+    assert layers[1].mlp.down_proj.weight.grad.abs().sum() > 0
+    assert layers[2].mlp.down_proj.weight.grad is None  # later blocks play no part
+    assert all(p.grad is None for p in model.vision_und_enc_model.parameters())
+    assert all(p.grad is not None for p in head.parameters())
+
+
+@pytest.mark.parametrize(("depth", "block"), [(24, 6), (6, 1), (2, 1)])
+def test_the_aligned_block_is_a_quarter_of_the_depth(depth, block):
+    assert FlowSettings().block(depth) == block
+
+
+def test_dropped_prompts_are_drawn_at_their_rate():
+    n = 4000
+    prompts = PromptBatch.from_lists([[1, 2]] * n, pad_id=0)
+    zeros = torch.zeros(n, 1, 1, 1)
+    batch = draw_flow_batch(zeros, prompts, zeros, FlowSettings(prompt_dropout=0.1), pad_id=0, generator=torch.Generator().manual_seed(0))
+    share = 1 - batch.prompts.valid[:, 1].float().mean().item()
+    assert share == pytest.approx(0.1, abs=0.02)
+    assert bool(batch.prompts.valid[:, 0].all())
+
+
+class _Uniform(nn.Module):
+    """A language model that knows nothing: every token is equally likely."""
+
+    def __init__(self, vocab):
+        super().__init__()
+        self.vocab = vocab
+
+    def forward(self, hidden):
+        return hidden.new_zeros(*hidden.shape[:-1], self.vocab)
+
+
+def test_answers_alone_carry_the_autoregressive_loss(model):
+    ids = torch.tensor([[1, 5, 6, 7, 0]])
+    valid = torch.tensor([[True, True, True, True, False]])
+    targets = torch.tensor([[IGNORED, IGNORED, 6, 7, IGNORED]])
+    batch = Conversations(ids=ids, valid=valid, targets=targets)
+    loss = autoregressive_loss(model, batch)
+    hidden = model.logits(_hidden(model, ids[:, :4]))
+    by_hand = -(hidden[0, 1].log_softmax(-1)[6] + hidden[0, 2].log_softmax(-1)[7]) / 2
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-4)
+    model.language_model.lm_head = _Uniform(20)
+    assert autoregressive_loss(model, batch).item() == pytest.approx(torch.tensor(20.0).log().item(), rel=1e-6)
+
+
+def _hidden(model, ids):
+    from jfeval.models.janusflow.model import causal_mask
+
+    valid = torch.ones_like(ids, dtype=torch.bool)
+    return model.backbone(model.embed(ids), torch.arange(ids.shape[1])[None], causal_mask(valid, ids.shape[1]))[0]
+
+
+@pytest.mark.parametrize("wrong", [{"prompt_dropout": 1.0}, {"time_scale": 0.0}, {"repa_weight": -1.0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        FlowSettings(**wrong)
+
+
