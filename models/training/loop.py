@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from jfeval.errors import UserError
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.ema import Ema
-from jfeval.models.training.part import NO_EFFECT
+from jfeval.models.training.part import ADDED, NO_EFFECT
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,11 @@ class LoopSettings:
     beta1: float = 0.9
     beta2: float = 0.95
     """AdamW's betas. Source: the paper, section 4.2."""
+    optimizer: Literal["adamw", "muon"] = field(default="adamw", metadata=ADDED)
+    """muon: hidden matrices are updated by orthogonalised momentum, everything else by AdamW. The paper uses AdamW; muon learns more from
+    as many samples, which is what a short training on a small machine needs."""
+    matrix_scale: float = field(default=2.0, metadata=ADDED)
+    """Rate of muon's matrices as a multiple of `learning_rate`; its updates are scaled to the size of AdamW's."""
     weight_decay: float = 0.0
     """Applied to matrices and kernels only. Source of the default: the paper, section 4.2."""
     clip: float = 1.0
@@ -76,7 +81,7 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        for name in ("steps", "learning_rate", "accumulate", "clip"):
+        for name in ("steps", "learning_rate", "accumulate", "clip", "matrix_scale"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes"):
@@ -136,20 +141,75 @@ def rate_at(settings: LoopSettings, step: int) -> float:
     return settings.final_rate + (1.0 - settings.final_rate) * falling
 
 
-def make_optimizer(settings: LoopSettings, groups: Sequence[tuple[float, Sequence[nn.Parameter]]]) -> torch.optim.AdamW:
-    """Build AdamW with weight decay on matrices and kernels only; each group keeps its rate's ``scale``."""
-    built = []
+class Optimizers:
+    """AdamW, and Muon where a training asks for it, stepped and stored as one."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Return every group of every part; each keeps its rate's ``scale``."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def set_rate(self, rate: float) -> None:
+        """Set every group's rate to its own scale times `rate`."""
+        for group in self.param_groups:
+            group["lr"] = rate * group["scale"]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Update the parameters."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs."""
+        return {str(number): part.state_dict() for number, part in enumerate(self.parts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for number, part in enumerate(self.parts):
+            part.load_state_dict(state[str(number)])
+
+
+def make_optimizer(
+    settings: LoopSettings, groups: Sequence[tuple[float, Sequence[nn.Parameter]]], matrices: Sequence[nn.Parameter] = ()
+) -> Optimizers:
+    """Build the optimiser, with weight decay on matrices and kernels only.
+
+    Args:
+        settings: Which optimiser, and its rates.
+        groups: (learning rate scale, parameters) pairs.
+        matrices: Those of the parameters that are hidden matrices, which muon updates where the settings ask for it.
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101 (AdamW); Jordan et al., "Muon", 2024; Liu et al., arXiv 2502.16982 (update scale).
+    """
+    orthogonal = {id(p) for p in matrices} if settings.optimizer == "muon" else set()
+    adamw, muon = [], []
     for scale, parameters in groups:
         trainable = [p for p in parameters if p.requires_grad]
+        plain = [p for p in trainable if id(p) not in orthogonal]
         for decay, chosen in (
-            (settings.weight_decay, [p for p in trainable if p.ndim > 1]),
-            (0.0, [p for p in trainable if p.ndim <= 1]),
+            (settings.weight_decay, [p for p in plain if p.ndim > 1]),
+            (0.0, [p for p in plain if p.ndim <= 1]),
         ):
             if chosen:
-                built.append({"params": chosen, "weight_decay": decay, "scale": scale})
-    if not built:
+                adamw.append({"params": chosen, "weight_decay": decay, "scale": scale})
+        if hidden := [p for p in trainable if id(p) in orthogonal]:
+            muon.append({"params": hidden, "weight_decay": settings.weight_decay, "scale": scale * settings.matrix_scale})
+    parts: list[torch.optim.Optimizer] = []
+    if adamw:
+        parts.append(torch.optim.AdamW(adamw, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True))
+    if muon:
+        parts.append(torch.optim.Muon(muon, lr=settings.learning_rate, adjust_lr_fn="match_rms_adamw"))
+    if not parts:
         raise UserError("the objective trains no parameter")
-    return torch.optim.AdamW(built, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)
+    return Optimizers(parts)
 
 
 class Checkpoints:
@@ -161,7 +221,7 @@ class Checkpoints:
     def _complete(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if (p / "state.json").is_file())
 
-    def save(self, step: int, seconds: float, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> None:
+    def save(self, step: int, seconds: float, module: nn.Module, optimizer: Optimizers, ema: Ema | None) -> None:
         """Write the state after `step` updates and drop older checkpoints."""
         final = self.folder / f"step-{step:08d}"
         work = self.folder / f"writing-{step:08d}"
@@ -179,7 +239,7 @@ class Checkpoints:
             if old != final:
                 shutil.rmtree(old)
 
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> tuple[int, float]:
+    def load(self, module: nn.Module, optimizer: Optimizers, ema: Ema | None) -> tuple[int, float]:
         """Restore the newest checkpoint; return the updates done and the seconds spent, (0, 0.0) where there is none.
 
         Raises:
@@ -317,7 +377,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     module = objective.module.train()
     groups = objective.groups()
-    optimizer = make_optimizer(settings, groups)
+    optimizer = make_optimizer(settings, groups, getattr(objective, "matrices", list)())
     ema = Ema(module, settings.ema, warmup=settings.ema_warmup) if settings.ema else None
     checkpoints = Checkpoints(folder / "checkpoints", signature)
     done, before = checkpoints.load(module, optimizer, ema)
@@ -329,14 +389,13 @@ def fit(
     tail: deque[dict[str, float]] = deque(maxlen=max(1, settings.steps // 20))
     with _display(name, settings, folder / "log.jsonl", done) as display:
         for step in range(done, settings.steps):
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             parts, ids = _forward_backward(objective, loss_of, settings, step)
             norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
             if not (math.isfinite(parts["loss"]) and math.isfinite(norm)):
                 raise UserError(f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}; samples: {', '.join(ids)[:2000]}")
             rate = settings.learning_rate * rate_at(settings, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
+            optimizer.set_rate(rate)
             optimizer.step()
             if ema is not None:
                 ema.update()

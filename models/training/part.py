@@ -9,6 +9,9 @@ from typing import Any
 NO_EFFECT = {"affects_result": False}
 """Metadata of settings that change how a part runs but not what comes out of it; a finished part stays valid when they change."""
 
+ADDED = {"added": True}
+"""Metadata of settings that came later: at its default such a setting does what was done before it existed, and finished parts stay valid."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -34,8 +37,8 @@ def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
     if not dataclasses.is_dataclass(settings):
         raise TypeError(f"settings must be a dataclass, got {type(settings).__name__}")
     for item in dataclasses.fields(settings):
-        if item.metadata.get("affects_result", True):
-            value = getattr(settings, item.name)
+        value = getattr(settings, item.name)
+        if item.metadata.get("affects_result", True) and not (item.metadata.get("added") and value == item.default):
             if dataclasses.is_dataclass(value):
                 flat.update(flatten(value, f"{prefix}{item.name}."))
             else:

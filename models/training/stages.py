@@ -119,6 +119,12 @@ class JanusFlowObjective:
         """Train whatever is not frozen at one rate; the attention-pool head plays no part and gets no gradient."""
         return [(1.0, [p for n, p in self.module.named_parameters() if p.requires_grad and ".vision_tower.head." not in n])]
 
+    def matrices(self) -> Sequence[nn.Parameter]:
+        """Return the hidden matrices of the language model's and the ConvNeXt blocks."""
+        blocks = [self.model.language_model.model.layers]
+        blocks += [self.model.vision_gen_enc_model.mid_block, self.model.vision_gen_dec_model.mid_block]
+        return [p for block in blocks for name, p in block.named_parameters() if p.ndim == 2 and "cond_embeds_mapper" not in name]
+
     def batch(self, step: int, rng: StepRng) -> MixedBatch:
         """Draw the step's samples and all their noise."""
         return self.mixture.batch(step, rng)
