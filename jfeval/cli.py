@@ -273,7 +273,7 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
     store = Store.open(folder)
     benchmark = load_benchmark(store.record().benchmark)
     with single_writer(folder):
-        damaged = judge_stored(store, benchmark)
+        damaged = judge_stored(store, benchmark.judge(store.record().edition))
     if damaged:
         click.echo(
             f"{len(damaged)} samples have missing or damaged images ({', '.join(damaged[:5])}); `jfeval run` draws them again", err=True

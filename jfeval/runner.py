@@ -68,6 +68,7 @@ def run(
         store = Store(folder)
         if store.exists():
             check_same(store, plan.inputs({}), keys=("benchmark", "edition", "seed", "model", "data_identity"))
+        judge = benchmark.judge(plan.settings.edition)  # before the model: an edition that cannot be judged is not drawn for
         started = time.perf_counter()
         model = load()
         load_seconds = time.perf_counter() - started
@@ -78,7 +79,7 @@ def run(
             for _ in range(3):  # a damaged image is drawn again, then judged again
                 _generate(store, plan, model, retry_failed=retry_failed, stop_early=stop_early)
                 retry_failed = False
-                damaged = judge_stored(store, benchmark)
+                damaged = judge_stored(store, judge)
                 if not damaged:
                     break
                 log.warning("%d samples had missing or damaged images and are drawn again", len(damaged))
@@ -118,17 +119,16 @@ def _generate(store: Store, plan: Plan, model: "Model", *, retry_failed: bool, s
         raise TooManyFailures(failure_summary(store))
 
 
-def judge_stored(store: Store, benchmark: "Benchmark") -> list[str]:
-    """Judge every stored output that is not judged yet.
+def judge_stored(store: Store, judge: "Judge | None") -> list[str]:
+    """Judge every stored output that is not judged yet; without a judge there is nothing to do.
 
     Returns:
         Ids of samples whose images are missing or damaged; they are left unjudged.
     """
-    record = store.record()
-    judge = benchmark.judge(record.edition)
     if judge is None:
         update_counts(store)
         return []
+    record = store.record()
     identity: JsonObject = {"name": judge.name, **judge.identity()}
     record = replace(record, judge_identity=identity, judge_fingerprint=digest({"run": record.fingerprint, "judge": identity}))
     store.write_record(record)

@@ -297,3 +297,15 @@ def test_the_record_of_a_run_that_stopped_says_so(stubs, tmp_path):
     assert not store.record().finished_at
     assert not replace(store.record().counts).complete
     assert runner.failure_summary(store).startswith("0 of 24")
+
+
+def test_an_edition_that_cannot_be_judged_is_refused_before_the_model_loads(stubs, tmp_path):
+    class Unjudged(stubs.Bright):
+        def judge(self, edition):
+            raise UserError(f"no judge for {edition}")
+
+    plan = stubs.make_plan(stubs.settings_for(tmp_path / "run"), Unjudged())
+    loaded = []
+    with pytest.raises(UserError, match="no judge for shapes"):
+        runner.run(plan, Unjudged(), lambda: loaded.append(1))
+    assert loaded == []
