@@ -1,0 +1,194 @@
+"""JanusFlow's stages, small, from a world on disk to a folder that draws and answers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
+from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.training.data import Question as Asked
+from jfeval.models.training.data import Scenes, StepRng
+from jfeval.models.training.loop import LoopSettings
+from jfeval.models.training.mixture import Mixture, MixtureSettings, dialogue
+from jfeval.models.training.objectives import IGNORED, FlowSettings
+from jfeval.models.training.recipe import train
+from jfeval.models.training.stages import JanusFlowObjective, StageSettings, stage_processor
+
+LOOP = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32}"
+MUON = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32, ema: 0.9, optimizer: muon}"
+LONG = "prompt_tokens: 80, conversation_tokens: 120, text_tokens: 60"
+RECIPE = f"""
+threads: 1
+parts:
+  - {{name: data, kind: data, settings: {{image_size: 16, source: SOURCE}}}}
+  - name: vae
+    kind: vae
+    inputs: [data]
+    settings: {{widths: [8, 8], groups: 4, image_size: 16, batch_size: 4, test_images: 4, loop: {LOOP}}}
+  - {{name: tokenizer, kind: tokenizer, inputs: [data], settings: {{least_count: 2}}}}
+  - name: contrastive
+    kind: contrastive
+    inputs: [data, tokenizer]
+    settings:
+      {{vision: {{width: 16, layers: 1, heads: 2, mlp: 16}}, text: {{width: 16, layers: 1, heads: 2, mlp: 16}}, image_size: 16,
+      patch_size: PATCH, text_length: 12, batch_size: 8, gallery: 3, loop: {LOOP}}}
+  - name: lm
+    kind: lm
+    inputs: [data, tokenizer]
+    settings: {{width: 16, mlp: 16, layers: 2, heads: 2, row_length: 32, batch_size: 2, test_scenes: 4, loop: {LOOP}}}
+  - {{name: latents, kind: latents, inputs: [data, vae], settings: {{dtype: float32}}}}
+  - name: stage1
+    kind: stage
+    inputs: [data, vae, latents, tokenizer, contrastive, lm]
+    settings: {{freeze: [vision, language], flow_width: 8, mixture: {{generation: 4, understanding: 2, text: 0, {LONG}}}, loop: {LOOP}}}
+  - name: stage2
+    kind: stage
+    inputs: {{data: data, vae: vae, latents: latents, tokenizer: tokenizer, start: stage1}}
+    settings:
+      {{mixture: {{generation: 4, understanding: 2, text: 2, {LONG}}}, loop: {MUON}, sample_prompts: [a red square],
+      sampler: {{num_steps: 2, guidance_scale: 2.0}}}}
+  - {{name: export, kind: export, inputs: {{start: stage2, tokenizer: tokenizer, vae: vae}}}}
+"""
+
+
+def write_recipe(folder, tiny, patch=4):
+    tiny.write_world(folder / "world")
+    file = folder / "recipe.yaml"
+    file.write_text(RECIPE.replace("SOURCE", str(folder / "world")).replace("PATCH", str(patch)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("stages")
+    return train(write_recipe(folder, tiny), folder / "out")
+
+
+def weights(made, part):
+    return JanusFlow.from_pretrained(made / part).state_dict()
+
+
+def test_stage_one_leaves_the_frozen_parts_alone(made):
+    from transformers import LlamaForCausalLM, SiglipModel
+
+    after = weights(made, "stage1")
+    llama = LlamaForCausalLM.from_pretrained(made / "lm" / "lm", local_files_only=True).state_dict()
+    tower = SiglipModel.from_pretrained(made / "contrastive" / "siglip", local_files_only=True).vision_model.state_dict()
+    assert all(torch.equal(after[f"language_model.{name}"], value) for name, value in llama.items())
+    assert all(torch.equal(after[f"vision_und_enc_model.vision_tower.{name}"], value) for name, value in tower.items())
+
+
+def test_stage_two_trains_everything_that_plays_a_part(made):
+    before, after = weights(made, "stage1"), weights(made, "stage2")
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in same if ".vision_tower.head." not in name} == set()
+
+
+def test_measurements_and_samples_are_kept(made):
+    results = json.loads((made / "stage2" / "done.json").read_text())["results"]
+    assert {"loss", "flow", "repa", "answers", "text"} <= results.keys()
+    assert -1 <= results["repa"] <= 1
+    assert Image.open(made / "stage2" / "samples.png").size == (4 * 16 * 3, 16 * 3)
+    assert (made / "stage2" / "alignment_head.safetensors").is_file()
+
+
+def test_the_export_draws_and_answers(made):
+    pipeline = JanusFlowPipeline.from_pretrained(made / "export" / "model")
+    sampler = SamplerSettings(num_steps=2, guidance_scale=2.0)
+    images = pipeline.draw(["a red square", "a photo of a blue square"], [1, 2], sampler)
+    assert [image.size for image in images] == [(16, 16), (16, 16)]
+    again = pipeline.draw(["a photo of a blue square"], [2], sampler)[0]
+    assert np.abs(np.asarray(images[1], int) - np.asarray(again, int)).max() <= 1
+    answer = pipeline.answer([Question(text="What color is the square?", images=(images[0],), max_new_tokens=3)])
+    assert isinstance(answer[0], str)
+
+
+def test_an_export_without_its_vae_or_tokenizer_is_refused(made, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(made / "export" / "model", tmp_path / "model")
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer\.json"):
+        JanusFlowPipeline.from_pretrained(copy)
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(UserError, match="no VAE"):
+        JanusFlowPipeline.from_pretrained(copy)
+
+
+def test_grids_that_do_not_match_are_refused(tmp_path, tiny):
+    with pytest.raises(UserError, match=r"have shape \(4, 8, 8\), the model draws \(4, 4, 4\)"):
+        train(write_recipe(tmp_path, tiny, patch=8), tmp_path / "out")
+
+
+def test_a_batch_depends_on_the_step_alone(made):
+    model = JanusFlow.from_pretrained(made / "stage1")
+    processor = stage_processor(made / "tokenizer", model)
+    scenes = Scenes.open_train(made / "data")
+    settings = MixtureSettings(generation=3, understanding=2, text=0, prompt_tokens=80, conversation_tokens=120)
+
+    def mixture():
+        latents = np.load(made / "latents" / "latents.npy")
+        return Mixture(scenes=scenes, latents=latents, texts=[], processor=processor, settings=settings, flow=FlowSettings(), seed=5)
+
+    first, second = mixture(), mixture()
+    second.batch(0, StepRng(5, 0))
+    a, b = first.batch(7, StepRng(5, 7)), second.batch(7, StepRng(5, 7))
+    assert a.ids == b.ids
+    assert a.text is None
+    assert torch.equal(a.flow.noise, b.flow.noise)
+    assert torch.equal(a.flow.prompts.ids, b.flow.prompts.ids)
+    assert torch.equal(a.understanding.targets, b.understanding.targets)
+    assert first.batch(8, StepRng(5, 8)).ids != a.ids
+    with pytest.raises(UserError, match=r"raise it"):
+        Mixture(
+            scenes=scenes,
+            latents=np.load(made / "latents" / "latents.npy"),
+            texts=[],
+            processor=processor,
+            settings=MixtureSettings(generation=3, understanding=0, text=0, prompt_tokens=3),
+            flow=FlowSettings(),
+            seed=5,
+        ).batch(0, StepRng(0, 0))
+
+
+def test_a_dialogue_asks_about_one_image_and_answers_are_the_targets(made):
+    model = JanusFlow.from_pretrained(made / "stage1")
+    processor = stage_processor(made / "tokenizer", model)
+    turns = [Asked(question="What color is the square?", answer=a, kind="color") for a in ("red", "blue")]
+    ids, places, targets = dialogue(turns, processor, 400)
+    assert sum(places) == model.config.vision.tokens + 1
+    assert [t for t in targets if t != IGNORED] == [i for i, t in zip(ids, targets, strict=True) if t != IGNORED]
+    answered = processor.tokenizer.decode([t for t in targets if t != IGNORED])
+    assert answered.replace(" ", "") == "red<｜end▁of▁sentence｜>blue<｜end▁of▁sentence｜>"
+    asked_alone, _ = processor.conversation("User: <image_placeholder>\nWhat color is the square?\n\nAssistant:")
+    assert ids[: len(asked_alone)] == asked_alone  # what a question looks like in use
+    assert ids.count(ids[0]) == 1  # one begin-of-sentence token
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"generation": -1}, "must not be negative"), ({"generation": 0, "understanding": 0, "text": 0}, "the mixture is empty")],
+)
+def test_impossible_mixtures_are_refused(wrong, message):
+    with pytest.raises(UserError, match=message):
+        MixtureSettings(**wrong)
+
+
+def test_only_known_parts_can_be_frozen():
+    with pytest.raises(UserError, match="freeze names vae"):
+        StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0), freeze=("vae",))
+
+
+def test_muon_updates_the_hidden_matrices_and_nothing_else(made):
+    model = JanusFlow.from_pretrained(made / "stage1")
+    objective = JanusFlowObjective(model, None, None, StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0)))
+    names = {id(p): n for n, p in model.named_parameters()}
+    matrices = {names[id(p)] for p in objective.matrices()}
+    assert "language_model.model.layers.0.self_attn.q_proj.weight" in matrices
+    assert "vision_gen_dec_model.mid_block.res_blocks.1.channelwise_linear_2.weight" in matrices
+    assert not any("embed" in name or "lm_head" in name or "vision_und" in name for name in matrices)
