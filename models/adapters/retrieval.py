@@ -1,0 +1,123 @@
+"""The trivial baseline: answer a prompt with the training image whose caption is nearest.
+
+What it scores is what memory alone can reach; a model that draws must do better where prompts combine what training never combined.
+"""
+
+import hashlib
+import io
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jfeval.errors import UserError
+from jfeval.schema import ImageJob, JsonObject
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the captions and images are."""
+
+    data: Path | None = None
+    """Folder of a world on disk, as `jfeval data make shapes --out FOLDER` writes it."""
+
+
+def load(settings: Settings) -> "NearestCaption":
+    """The training image of the nearest training caption: the score that memory alone reaches.
+
+    Raises:
+        UserError: No folder is named, or it holds no training scenes.
+    """
+    if settings.data is None:
+        raise UserError("model 'nearest-caption' needs training data: --set data=FOLDER, written by `jfeval data make shapes --out FOLDER`")
+    return NearestCaption(settings.data)
+
+
+class NearestCaption:
+    """Finds captions by the cosine of their word and word-pair counts, weighted by rarity; ties are broken by the image's seed.
+
+    Args:
+        data: Folder with ``scenes/train-*.parquet`` (columns captions and image).
+    """
+
+    name = "nearest-caption"
+
+    def __init__(self, data: Path) -> None:
+        import pyarrow.parquet as pq
+
+        files = sorted((data / "scenes").glob("train-*.parquet"))
+        if not files:
+            raise UserError(f"no scenes/train-*.parquet in {data}; write them with: jfeval data make shapes --out {data}")
+        self._tables = [pq.read_table(file, columns=["captions", "image"]) for file in files]
+        captions = [caption for table in self._tables for row in table.column("captions").to_pylist() for caption in row]
+        self._scene = np.repeat(
+            np.arange(sum(len(t) for t in self._tables)), [len(r) for t in self._tables for r in t.column("captions").to_pylist()]
+        )
+        self._digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
+        self._index(captions)
+        self._found: dict[str, np.ndarray] = {}
+
+    def _index(self, captions: Sequence[str]) -> None:
+        from scipy.sparse import csr_matrix
+
+        self._columns: dict[str, int] = {}
+        values: list[float] = []
+        columns: list[int] = []
+        ends = [0]
+        for caption in captions:
+            for term, count in terms(caption).items():
+                columns.append(self._columns.setdefault(term, len(self._columns)))
+                values.append(count)
+            ends.append(len(columns))
+        counts = csr_matrix((np.array(values, np.float32), np.array(columns), np.array(ends)), shape=(len(captions), len(self._columns)))
+        self._rarity = np.log((1 + len(captions)) / (1 + np.bincount(counts.indices, minlength=len(self._columns)))).astype(np.float32) + 1
+        weighted: Any = counts.multiply(self._rarity).tocsr()
+        lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+        self._lengths = np.maximum(lengths, 1e-9)
+        self._weights = weighted
+
+    def identity(self) -> JsonObject:
+        """Return the hash of the captions searched."""
+        return {"model": self.name, "captions": self._digest, "recipe": {"similarity": "tf-idf cosine, words and pairs"}}
+
+    def nearest(self, prompt: str) -> np.ndarray:
+        """Return the scenes (K,) whose caption is nearest, all that tie."""
+        if prompt not in self._found:
+            query = np.zeros(len(self._columns), np.float32)
+            for term, count in terms(prompt).items():
+                if term in self._columns:
+                    query[self._columns[term]] = count
+            similarity = (self._weights @ (query * self._rarity)) / self._lengths
+            self._found[prompt] = np.unique(self._scene[similarity >= similarity.max() - 1e-6])
+        return self._found[prompt]
+
+    def generate(self, jobs: Sequence[ImageJob]) -> "list[Image]":
+        """Return one training image per job."""
+        return [self._image(job) for job in jobs]
+
+    def _image(self, job: ImageJob) -> "Image":
+        from PIL import Image
+
+        scenes = self.nearest(job.prompt)
+        row = int(scenes[int(np.random.default_rng(job.seed).integers(len(scenes)))])
+        for table in self._tables:
+            if row < len(table):
+                return Image.open(io.BytesIO(table.column("image")[row].as_py()["bytes"])).convert("RGB")
+            row -= len(table)
+        raise IndexError(row)
+
+
+def terms(text: str) -> Counter[str]:
+    """Count words and neighbouring pairs of words, lower-cased."""
+    words = _WORD.findall(text.lower())
+    return Counter([*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))])
