@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from jfeval.schema import Edition, Judgement, JsonObject, Metric, Sample, Score
+from jfeval.schema import Edition, JsonObject, Judgement, Metric, Sample, Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image
