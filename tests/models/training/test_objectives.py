@@ -9,7 +9,6 @@ from jfeval.models.training.objectives import (
     IGNORED,
     AlignmentHead,
     Conversations,
-    FlowBatch,
     FlowSettings,
     alignment_loss,
     autoregressive_loss,
@@ -133,5 +132,3 @@ def _hidden(model, ids):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         FlowSettings(**wrong)
-
-
