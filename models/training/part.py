@@ -10,7 +10,7 @@ NO_EFFECT = {"affects_result": False}
 """Metadata of settings that change how a part runs but not what comes out of it; a finished part stays valid when they change."""
 
 ADDED = {"added": True}
-"""Metadata of settings that came later: at its default such a setting does what was done before it existed, and finished parts stay valid."""
+"""Metadata of settings that came later: at the default they do what was done before they existed, so finished parts stay valid."""
 
 
 @dataclass(frozen=True, kw_only=True)

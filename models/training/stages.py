@@ -202,8 +202,8 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
     expected = (config.flow.latent_channels, config.latent_size, config.latent_size)
     if mixture.latents.shape[1:] != expected:
         raise UserError(
-            f"the cached latents have shape {mixture.latents.shape[1:]}, the model draws {expected}: the VAE's reduction and the understanding "
-            f"encoder's patches (times {config.flow.patch}) must give one grid"
+            f"the cached latents have shape {mixture.latents.shape[1:]}, the model draws {expected}: "
+            f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
         )
     head = alignment_head(model, settings, part)
     objective = JanusFlowObjective(model, head, mixture, settings)
