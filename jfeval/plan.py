@@ -101,6 +101,11 @@ class Plan:
     data_identity: JsonObject
 
     @property
+    def edition(self) -> Edition:
+        """Which data; `make_plan` checked that the benchmark has it."""
+        return self.settings.edition  # pyright: ignore[reportReturnType]
+
+    @property
     def images(self) -> int:
         """How many images or answers it asks for."""
         return sum(request_size(sample) for _, sample in self.rows)

@@ -68,7 +68,7 @@ def run(
         store = Store(folder)
         if store.exists():
             check_same(store, plan.inputs({}), keys=("benchmark", "edition", "seed", "model", "data_identity"))
-        judge = benchmark.judge(plan.settings.edition)  # before the model: an edition that cannot be judged is not drawn for
+        judge = benchmark.judge(plan.edition)  # before the model: an edition that cannot be judged is not drawn for
         started = time.perf_counter()
         model = load()
         load_seconds = time.perf_counter() - started

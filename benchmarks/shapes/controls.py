@@ -13,17 +13,16 @@ from PIL import Image
 
 from jfeval.benchmarks.shapes.render import PALETTE, blank, render, shape_mask
 from jfeval.benchmarks.shapes.rows import Row
-from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, SIZES, Shape, Thing, pick, scene_rng
+from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, SIZES, Color, Shape, Thing, pick, scene_rng
 
 Control: TypeAlias = Literal["true", "shuffled", "noise", "half", "blended", "merged"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 MALFORMED: tuple[Control, ...] = ("half", "blended", "merged")
 
 Cut: TypeAlias = Literal["left", "right", "top", "bottom"]
-_CUTS: dict[Shape, tuple[Cut, ...]] = {shape: get_args(Cut) for shape in SHAPES} | {
-    "triangle": ("left", "right", "bottom"),
-    "crescent": ("top", "bottom"),
-}
+_ALL_CUTS: tuple[Cut, ...] = get_args(Cut)
+_FEWER_CUTS: dict[Shape, tuple[Cut, ...]] = {"triangle": ("left", "right", "bottom"), "crescent": ("top", "bottom")}
+_CUTS: dict[Shape, tuple[Cut, ...]] = {shape: _FEWER_CUTS.get(shape, _ALL_CUTS) for shape in SHAPES}
 """Halves that can be kept: not the top of a triangle, which is a triangle, nor the back of a crescent, which is a shorter crescent."""
 
 
@@ -101,7 +100,8 @@ def _half(keep: Cut, x: int, y: int) -> np.ndarray:
 
 def _run_into(thing: Thing, rng: np.random.Generator) -> np.ndarray:
     """Return paint that is the object's colour on the left, another on the right, and runs over in the middle third, (64, 64, 3)."""
-    other = pick(rng, [color for color in COLORS if color != thing.color])
+    others: list[Color] = [color for color in COLORS if color != thing.color]
+    other = pick(rng, others)
     mass = shape_mask(thing.shape, SIZES[thing.size]).sum(0)
     middle = thing.x - thing.radius + mass @ np.arange(len(mass)) / mass.sum()
     part = np.clip(3 * (np.arange(CANVAS) - middle) / SIZES[thing.size] + 0.5, 0, 1)[None, :, None]

@@ -197,7 +197,7 @@ def _absent_kinds(scene: Scene) -> list[Kind]:
     """List the pairs that are not in a scene but share a colour or a shape with it: the hard negatives."""
     colors, shapes = {color for color, _ in scene.kinds}, {shape for _, shape in scene.kinds}
     held_out = HELD_OUT_PAIRS.isdisjoint(scene.kinds)
-    near = [(color, shape) for color in COLORS for shape in SHAPES if color in colors or shape in shapes]
+    near: list[Kind] = [(color, shape) for color in COLORS for shape in SHAPES if color in colors or shape in shapes]
     return [kind for kind in near if kind not in scene.kinds and not (held_out and kind in HELD_OUT_PAIRS)]
 
 

@@ -72,7 +72,7 @@ def load_recorded_model(folder: Path) -> JanusFlow:
 def _with_buffers(model: JanusFlow) -> JanusFlow:
     """Give a model built on the meta device the buffers that no checkpoint stores: positions and rotary frequencies."""
     vision, llama = model.vision_und_enc_model.vision_tower, model.language_model.model
-    vision.embeddings.position_ids = torch.arange(vision.embeddings.num_positions)[None]
+    vision.embeddings.register_buffer("position_ids", torch.arange(vision.embeddings.num_positions)[None], persistent=False)
     llama.rotary_emb = type(llama.rotary_emb)(config=llama.config)
     return model
 

@@ -283,7 +283,7 @@ def llama_config(config: JanusFlowConfig) -> LlamaConfig:
     return LlamaConfig(
         **values,
         rope_parameters={"rope_type": "default", "rope_theta": theta},
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]
         pad_token_id=None,
         bos_token_id=None,
         eos_token_id=None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -59,7 +59,7 @@ class JanusFlowPipeline:
             raise UserError(f"no VAE in {vae_path}; the published JanusFlow uses the SDXL VAE: name its folder with vae=...")
         model = JanusFlow.from_pretrained(path)
         decoder = AutoencoderKL.from_pretrained(vae_path, local_files_only=True)
-        return cls(model.to(device, kind), load_processor(path, model), decoder.to(device, kind))
+        return cls(model.to(device, kind), load_processor(path, model), decoder.to(device=device, dtype=kind))
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -78,7 +78,8 @@ class JanusFlowPipeline:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Decode scaled latents to RGB images; pixels are clipped to [-1, 1] and rounded to 8 bits."""
-        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+        scaled = latents / self.vae.config["scaling_factor"]
+        pixels = self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0].float()
         array = pixels.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(image) for image in array]
 

@@ -21,7 +21,7 @@ def siglip_config(config: VisionConfig) -> SiglipVisionConfig:
         patch_size=config.patch_size,
         hidden_act="gelu",
         layer_norm_eps=1e-6,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]
     )
 
 

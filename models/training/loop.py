@@ -95,7 +95,10 @@ class LoopSettings:
 class Objective(Protocol[B]):
     """What is trained: a module, batches that depend on the step alone, and a loss."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """Return what is trained, stored and averaged."""
+        ...
 
     def groups(self) -> Sequence[tuple[float, Sequence[nn.Parameter]]]:
         """Return (learning rate scale, parameters) pairs; parameters in no group are not trained."""

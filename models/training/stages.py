@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, SiglipModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, SiglipModel, SiglipVisionConfig
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.checkpoint import to_published
@@ -65,8 +65,8 @@ def cache_latents(settings: LatentsSettings, part: Part) -> dict[str, float]:
     for start in range(0, len(scenes), settings.batch_size):
         rows = np.arange(start, min(start + settings.batch_size, len(scenes)))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            mean = vae.encode(scenes.pixels(rows)).latent_dist.mean
-        latents = (mean.float() * vae.config.scaling_factor).to(torch.float16).numpy()
+            mean = vae.encode(scenes.pixels(rows), return_dict=False)[0].mean
+        latents = (mean.float() * vae.config["scaling_factor"]).to(torch.float16).numpy()
         if out is None:
             shape = (len(scenes), *latents.shape[1:])
             out = np.lib.format.open_memmap(part.folder / LATENTS_FILE, "w+", np.float16, shape)
@@ -156,7 +156,8 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     """Build JanusFlow around a trained language model and a trained understanding encoder; the flow parts start at random."""
     llama = LlamaForCausalLM.from_pretrained(part.inputs["lm"] / "lm", local_files_only=True)
     siglip = SiglipModel.from_pretrained(part.inputs["contrastive"] / "siglip", local_files_only=True)
-    language, vision = llama.config, siglip.config.vision_config
+    language: LlamaConfig = llama.config
+    vision: SiglipVisionConfig = siglip.vision_model.config
     kept = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
     config = JanusFlowConfig(
         language=LanguageConfig(
