@@ -59,7 +59,7 @@ class JanusFlowPipeline:
             raise UserError(f"no VAE in {vae_path}; the published JanusFlow uses the SDXL VAE: name its folder with vae=...")
         model = JanusFlow.from_pretrained(path)
         decoder = AutoencoderKL.from_pretrained(vae_path, local_files_only=True)
-        return cls(model.to(device, kind), load_processor(path, model), decoder.to(device=device, dtype=kind))
+        return cls(model.to(device, kind), load_processor(path, model), decoder.to(device=device, dtype=kind))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

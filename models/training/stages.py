@@ -167,8 +167,8 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
         ),
         vision=VisionConfig(
             model_name="siglip_shapes",
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
+            image_size=vision.image_size,  # pyright: ignore[reportArgumentType] - square here
+            patch_size=vision.patch_size,  # pyright: ignore[reportArgumentType] - square here
             width=vision.hidden_size,
             layers=vision.num_hidden_layers,
             heads=vision.num_attention_heads,
