@@ -66,6 +66,7 @@ class JanusFlowSystem:
         self, name: str, folder: Path, pipeline: JanusFlowPipeline, sampler: SamplerSettings, *, dtype: str, vae: Path | None
     ) -> None:
         self.name, self.pipeline, self.sampler = name, pipeline, sampler
+        self.image_size = pipeline.model.config.vision.image_size
         self._identity: JsonObject = {
             "model": name,
             "weights": content_hash(folder),
