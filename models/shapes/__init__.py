@@ -17,7 +17,7 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"
 class Settings:
     """How the embedded model is run."""
 
-    guidance_scale: float = 4.0
+    guidance_scale: float = 5.0
     """Classifier-free guidance w."""
     num_steps: int = 20
     """Euler steps."""

@@ -247,11 +247,18 @@ def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
     return Processor(loaded, images, tokens_per_image=model.config.vision.tokens)
 
 
-def save_model(model: JanusFlow, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write ``config.json`` and ``model.safetensors`` in the published form."""
+def save_model(model: JanusFlow, folder: Path, dtype: torch.dtype = torch.float32, *, shard_bytes: int = 0) -> None:
+    """Write ``config.json`` and ``model.safetensors`` in the published form, in several files where one would exceed ``shard_bytes``."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_published(model.state_dict()).items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    shards: list[dict[str, Tensor]] = [{}]
+    for name, tensor in tensors.items():
+        if shard_bytes and shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > shard_bytes:
+            shards.append({})
+        shards[-1][name] = tensor
+    for number, shard in enumerate(shards, 1):
+        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(model.config.to_published(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -274,6 +281,8 @@ class ExportSettings:
     """Type of the stored weights; float16 halves the folder and changes no verdict that was seen."""
     max_megabytes: float = 20.0
     """A larger folder is an error: the embedded model is shipped with the package."""
+    shard_megabytes: float = 9.0
+    """Largest weights file."""
 
 
 def export(settings: ExportSettings, part: Part) -> dict[str, float]:
@@ -282,7 +291,7 @@ def export(settings: ExportSettings, part: Part) -> dict[str, float]:
     shutil.rmtree(out, ignore_errors=True)
     kind = getattr(torch, settings.dtype)
     model = JanusFlow.from_pretrained(part.inputs["start"])
-    save_model(model, out, kind)
+    save_model(model, out, kind, shard_bytes=int(settings.shard_megabytes * 1e6))
     for file in sorted((part.inputs["tokenizer"] / "tokenizer").glob("*.json")):
         shutil.copyfile(file, out / file.name)
     vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)

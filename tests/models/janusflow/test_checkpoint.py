@@ -97,3 +97,12 @@ def test_published_shapes_need_no_weights(config, model):
     with torch.device("meta"):
         empty = JanusFlow(config)
     assert published_shapes(empty) == published_shapes(model)
+
+
+def test_shards_hold_the_same_model(model, tmp_path):
+    save_model(model, tmp_path, shard_bytes=20_000)
+    files = sorted(file.name for file in tmp_path.glob("*.safetensors"))
+    assert len(files) > 1
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    loaded = JanusFlow.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
