@@ -22,7 +22,7 @@ DTYPES = ("float32", "bfloat16")
 class Settings:
     """A JanusFlow checkpoint and how to run it."""
 
-    path: str
+    path: str = ""
     """Checkpoint folder: config.json, weights and tokenizer files."""
     vae: str = ""
     """Folder of the VAE in diffusers form; empty means the checkpoint's own vae/ folder."""
@@ -107,7 +107,13 @@ def load_system(
 
 
 def load(settings: Settings) -> JanusFlowSystem:
-    """Load a JanusFlow checkpoint of any size from a local folder."""
+    """Load a JanusFlow checkpoint of any size from a local folder.
+
+    Raises:
+        UserError: No folder is named, or what is in it does not fit.
+    """
+    if not settings.path:
+        raise UserError("model 'janusflow' needs its checkpoint folder: --set path=FOLDER (config.json, weights and tokenizer files)")
     return load_system(
         "janusflow",
         Path(settings.path),
