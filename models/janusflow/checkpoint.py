@@ -5,7 +5,7 @@ query, key and value apart.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,12 +67,7 @@ def _tower_to_internal(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]
     elif name == "pos_embed" and tensor.ndim == 3 and len(tensor) == 1:
         yield f"{TOWER}embeddings.position_embedding.weight", tensor[0]
     else:
-        for pattern, replacement in _RENAMES:
-            renamed, count = re.subn(f"^{pattern}", replacement, name)
-            if count:
-                yield TOWER + renamed, tensor
-                return
-        yield TOWER + name, tensor
+        yield TOWER + _renamed(name, _RENAMES), tensor
 
 
 def to_published(internal: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +85,7 @@ def to_published(internal: Mapping[str, Tensor]) -> dict[str, Tensor]:
             q, kv = tensor[: len(tensor) // 3], tensor[len(tensor) // 3 :]
             out[f"{TOWER}attn_pool.q.{match[1]}"], out[f"{TOWER}attn_pool.kv.{match[1]}"] = q, kv
         elif not attention:
-            out[TOWER + _published_name(name)] = tensor
+            out[TOWER + _renamed(name, _INVERSE)] = tensor
     return out
 
 
@@ -107,8 +102,9 @@ _INVERSE = (
 )
 
 
-def _published_name(name: str) -> str:
-    for pattern, replacement in _INVERSE:
+def _renamed(name: str, rules: Sequence[tuple[str, str]]) -> str:
+    """Apply the first rule that fits; a name that none fits stays as it is."""
+    for pattern, replacement in rules:
         renamed, count = re.subn(f"^{pattern}", replacement, name)
         if count:
             return renamed
