@@ -1,0 +1,226 @@
+"""DPG-Bench: does a picture of a long prompt answer yes to every question that the prompt settles.
+
+Rows are in `dpg_rows`, the rules of both protocols in `dpg_rules`, the synthetic world's prompts and judge in `dpg_shapes`.
+Source: Hu et al., "ELLA" (arXiv 2403.05135); TencentQQGYLab/ELLA @ 3c228f1dc6c4, dpg_bench.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jfeval.benchmarks.dpg_rows import PROMPTS_FOLDER, QUESTIONS_FILE, Item, check_graph, parse_reference, read_items, read_prompts
+from jfeval.benchmarks.dpg_rules import PROTOCOLS, Dropped, Picture, Protocol, judge_picture, read_answers
+from jfeval.benchmarks.scorers.metrics import as_metric
+from jfeval.errors import UserError, unknown
+from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.stats import Estimate, clustered_mean
+
+if TYPE_CHECKING:
+    from jfeval.benchmarks.base import Judge
+
+NUM_IMAGES = 4
+"""Pictures per prompt. Source: TencentQQGYLab/ELLA @ 3c228f1dc6c4, dpg_bench/dist_eval.sh, PIC_NUM."""
+SHAPES_ITEMS = 200
+"""Prompts of the shapes edition."""
+
+_SCORE, _DROPPED = "score", "dropped"
+_ASKED, _YES = "asked: ", "yes: "
+_OVERALL: dict[Protocol, str] = {
+    "official": "Mean over prompts of the share of questions confirmed, a question counting only where its parents were; papers print it "
+    "x 100. As the official script computes it: the file's first question is never asked.",
+    "fixed": "Mean over prompts of the share of questions confirmed, a question counting only where all its ancestors were, wherever "
+    "their rows stand and the file's first question included.",
+}
+_CATEGORY: dict[Protocol, str] = {
+    "official": "Share of raw yes about the last picture of each prompt alone, before the dependency rule, pooled over questions: what "
+    "papers print. Not a part of the overall, and above it.",
+    "fixed": "Share of questions confirmed about all pictures, after the dependency rule, pooled over questions.",
+}
+
+
+class DPG:
+    """1,065 long prompts with a graph of yes-no questions each (official), or many-sentence prompts of coloured shapes (shapes)."""
+
+    name = "dpg"
+    editions: tuple[Edition, ...] = ("official", "shapes")
+    protocols: tuple[str, ...] = PROTOCOLS
+
+    def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
+        """List every prompt in order; see `Benchmark.samples`."""
+        return [_sample(item) for item in self._items(edition, seed, data)]
+
+    def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
+        """Return where the questions come from and the hash of prompts and questions as read."""
+        items = self._items(edition, seed, data)
+        content = json.dumps([[item.prompt, item.reference()] for item in items], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        counts: JsonObject = {"rows": len(items), "questions": sum(len(item.questions) for item in items), "sha256": digest}
+        if edition == "shapes":
+            return {"name": f"{self.name}-shapes", "seed": seed, **counts}
+        file = hashlib.sha256((_folder(data) / QUESTIONS_FILE).read_bytes()).hexdigest()
+        return {"name": "TencentQQGYLab/ELLA dpg_bench", "revision": "unpinned", **counts, "questions_sha256": file}
+
+    def judge(self, edition: Edition) -> "Judge":
+        """Load the judge: mPLUG-large for photographs, the exact oracle for the synthetic world.
+
+        Raises:
+            UserError: The edition is not known, or mPLUG's checkpoint is not there.
+        """
+        self._check(edition)
+        if edition == "official":
+            from jfeval.benchmarks.scorers.mplug_judge import load_judge
+
+            return load_judge()
+        from jfeval.benchmarks.dpg_shapes import OracleVqa
+
+        return OracleVqa()
+
+    def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
+        """Turn the answers into one score per picture, with each category's counts.
+
+        A prompt that the official script fails on has one score without a value and the reason; no mean counts it.
+
+        Raises:
+            UserError: An unknown protocol, or observations that are not answers to the sample's questions.
+        """
+        self._check_protocol(protocol)
+        questions = parse_reference(sample.reference, where=f"sample {sample.id}")
+        scores = []
+        for index, observation in enumerate(judgement.observations):
+            answers = read_answers(observation, where=f"sample {sample.id}, image {index}")
+            try:
+                picture = judge_picture(questions, answers, protocol=protocol)
+            except Dropped as dropped:
+                reason = f"the official script leaves this prompt out: {dropped}"
+                return [Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, values={_DROPPED: 1.0}, reason=reason)]
+            values = {_SCORE: picture.score, **_counts(picture, raw=protocol == "official")}
+            scores.append(
+                Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, index=index, values=values, reason=picture.reason)
+            )
+        return scores
+
+    def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
+        """Return the overall (the headline), then the broad and the fine categories under the protocol asked for.
+
+        Intervals are over prompts: the pictures and questions of one prompt form one cluster.
+
+        Raises:
+            UserError: An unknown protocol, or no score.
+        """
+        known = self._check_protocol(protocol)
+        kept = [score for score in scores if _SCORE in score.values]
+        dropped = len({score.sample_id for score in scores} - {score.sample_id for score in kept})
+        if not kept:
+            raise UserError(f"no judged picture to average ({dropped} prompts dropped out)")
+        note = f" {dropped} prompts dropped out, as in the official script." if dropped else ""
+        overall = as_metric(overall_of(kept), name="overall", protocol=protocol, detail=_OVERALL[known] + note, headline=True)
+        counted = _last_pictures(kept) if protocol == "official" else kept
+        categories = sorted({name.removeprefix(_ASKED) for score in counted for name in score.values if name.startswith(_ASKED)})
+        broad = sorted({_broad(name) for name in categories})
+        return [
+            overall,
+            *(
+                as_metric(_pooled(counted, [c for c in categories if _broad(c) == b]), name="l1", protocol=protocol, task=b, detail=detail)
+                for b in broad
+                for detail in [_CATEGORY[known]]
+            ),
+            *(
+                as_metric(_pooled(counted, [c]), name="l2", protocol=protocol, task=c, detail=_CATEGORY[known])
+                for c in categories
+            ),
+        ]
+
+    def _items(self, edition: Edition, seed: int, data: Path | None) -> list[Item]:
+        self._check(edition)
+        if edition == "official":
+            return _official_items(_folder(data))
+        if data is not None:
+            raise UserError(f"the shapes edition draws its prompts from the seed and reads no data; leave out --data {data}")
+        return list(_drawn_items(seed))
+
+    def _check(self, edition: Edition) -> None:
+        if edition not in self.editions:
+            raise unknown(f"edition of {self.name}", edition, self.editions)
+
+    def _check_protocol(self, protocol: str) -> Protocol:
+        for known in PROTOCOLS:
+            if protocol == known:
+                return known
+        raise unknown(f"protocol of {self.name}", protocol, PROTOCOLS)
+
+
+def overall_of(scores: Iterable[Score]) -> Estimate:
+    """Average pictures within each prompt, then prompts; the interval is over prompts."""
+    prompts: dict[str, list[float]] = {}
+    for score in scores:
+        prompts.setdefault(score.cluster, []).append(score.values[_SCORE])
+    means = [math.fsum(values) / len(values) for values in prompts.values()]
+    return clustered_mean(means, list(prompts))
+
+
+def _counts(picture: Picture, *, raw: bool) -> dict[str, float]:
+    """Count, by category, how many questions were asked and confirmed."""
+    asked = Counter(question.category for question in picture.questions.values())
+    verdicts = picture.answered if raw else picture.counted
+    yes = Counter(picture.questions[number].category for number, verdict in verdicts.items() if verdict)
+    return {key: float(value) for name, n in asked.items() for key, value in ((_ASKED + name, n), (_YES + name, yes[name]))}
+
+
+def _last_pictures(scores: Sequence[Score]) -> list[Score]:
+    last: dict[str, Score] = {}
+    for score in scores:
+        if score.sample_id not in last or score.index > last[score.sample_id].index:
+            last[score.sample_id] = score
+    return list(last.values())
+
+
+def _pooled(scores: Sequence[Score], categories: Sequence[str]) -> Estimate:
+    """Estimate the share of confirmed questions of some categories, questions of one prompt being one cluster."""
+    values: list[float] = []
+    clusters: list[str] = []
+    for score in scores:
+        asked = int(sum(score.values.get(_ASKED + name, 0.0) for name in categories))
+        yes = int(sum(score.values.get(_YES + name, 0.0) for name in categories))
+        values += [1.0] * yes + [0.0] * (asked - yes)
+        clusters += [score.cluster] * asked
+    return clustered_mean(values, clusters)
+
+
+def _broad(category: str) -> str:
+    return category.split("-")[0].strip()
+
+
+def _sample(item: Item) -> Sample:
+    """Build a sample; its task is the collection its prompt is from, as the item's id names it."""
+    request = ImageRequest(prompt=item.prompt, num_images=NUM_IMAGES)
+    source = item.id.rstrip("0123456789") or "numbered"
+    return Sample(id=item.id, task=source, request=request, reference=item.reference(), cluster=item.id)
+
+
+@lru_cache(maxsize=2)
+def _drawn_items(seed: int) -> tuple[Item, ...]:
+    """Draw the shapes edition's prompts; a run asks for them several times."""
+    from jfeval.benchmarks.dpg_shapes import draw_items
+
+    return tuple(draw_items(seed, SHAPES_ITEMS))
+
+
+def _official_items(folder: Path) -> list[Item]:
+    items = read_items(folder / QUESTIONS_FILE)
+    check_graph(items)
+    prompts = folder / PROMPTS_FOLDER
+    return read_prompts(prompts, items) if prompts.is_dir() else items
+
+
+def _folder(data: Path | None) -> Path:
+    if data is None:
+        raise UserError(
+            f"dpg's official edition needs --data FOLDER, a folder with {QUESTIONS_FILE} (and perhaps {PROMPTS_FOLDER}/) of dpg_bench in "
+            "TencentQQGYLab/ELLA; or use --edition shapes, which needs no data"
+        )
+    return data

@@ -1,0 +1,21 @@
+"""From an estimate to a named number."""
+
+from jfeval.schema import Metric
+from jfeval.stats import Estimate
+
+
+def as_metric(estimate: Estimate, *, name: str, protocol: str, detail: str, task: str = "", headline: bool = False) -> Metric:
+    """Give an estimate its name, its protocol and the line that says what it is."""
+    return Metric(
+        name=name,
+        protocol=protocol,
+        value=estimate.value,
+        n=estimate.n,
+        clusters=estimate.clusters,
+        se=estimate.se,
+        ci_low=estimate.ci_low,
+        ci_high=estimate.ci_high,
+        task=task,
+        headline=headline,
+        detail=detail,
+    )
