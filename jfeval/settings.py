@@ -145,6 +145,14 @@ def field_docs(cls: type) -> list[FieldDoc]:
 
 
 def _docs_under_fields(cls: type) -> dict[str, str]:
+    """Read the text under each field, inherited ones included."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        found.update(_own_docs(base))
+    return found
+
+
+def _own_docs(cls: type) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError):

@@ -143,7 +143,7 @@ def _facts(store: Store) -> list[Fact]:
     named = {key.rpartition(".")[2]: value for key, value in recipe.items() if len(value) <= 16}
     facts += [
         Fact(name=label(key), cell=Cell(value=named[key]))
-        for key in ("guidance_scale", "num_steps", "steps", "solver", "dtype")
+        for key in ("guidance_scale", "num_steps", "time_shift", "steps", "solver", "dtype")
         if key in named
     ]
     return [*facts, Fact(name="seed", cell=Cell(value=record.seed))]

@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image
@@ -12,44 +11,20 @@ from PIL import Image
 from jfeval.errors import UserError
 from jfeval.models.base import ImageJob
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question, content_hash
-from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
 from jfeval.schema import JsonObject, TextRequest
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(SystemSettings):
     """A JanusFlow checkpoint and how to run it."""
 
+    guidance_scale: float = 5.0
+    """Classifier-free guidance w. The paper states 2 for FID and nothing for GenEval; 5 is the published function's default."""
     path: str = ""
     """Checkpoint folder: config.json, weights and tokenizer files."""
     vae: str = ""
     """Folder of the VAE in diffusers form; empty means the checkpoint's own vae/ folder."""
-    guidance_scale: float = 5.0
-    """Classifier-free guidance w. The paper states 2 for FID and nothing for GenEval; 5 is the published function's default."""
-    num_steps: int = 30
-    """Euler steps."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights; the sampler's state is float32 either way."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1 ..., or auto: a GPU where there is one."""
-
-    def __post_init__(self) -> None:
-        check_device(self.device)
-        SamplerSettings(num_steps=self.num_steps, guidance_scale=self.guidance_scale)
-
-
-def check_device(device: str) -> None:
-    """Raise UserError where ``device`` is no device of this machine."""
-    if device == "auto":
-        return
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UserError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} asks for a GPU, but torch sees none here; use device=cpu or device=auto")
 
 
 def choose_device(device: str) -> str:
@@ -70,9 +45,8 @@ class JanusFlowSystem:
         self._identity: JsonObject = {
             "model": name,
             "weights": content_hash(folder),
-            "recipe": {"solver": "euler", **asdict(sampler)},
+            "recipe": asdict(sampler),
             "dtype": dtype,
-            "state_dtype": "float32",
             "start_tag": pipeline.processor.start_tag,
             "template": pipeline.processor.template,
         }
@@ -97,13 +71,11 @@ def _question(request: TextRequest) -> Question:
     return Question(text=request.question, images=images, system=request.system, max_new_tokens=request.max_new_tokens)
 
 
-def load_system(
-    name: str, folder: Path, *, guidance_scale: float, num_steps: int, dtype: str, device: str, vae: Path | None = None
-) -> JanusFlowSystem:
+def load_system(name: str, folder: Path, settings: SystemSettings, *, vae: Path | None = None) -> JanusFlowSystem:
     """Load a checkpoint folder and wrap it."""
-    pipeline = JanusFlowPipeline.from_pretrained(folder, vae=vae, device=choose_device(device), dtype=dtype)
-    sampler = SamplerSettings(num_steps=num_steps, guidance_scale=guidance_scale)
-    return JanusFlowSystem(name, folder, pipeline, sampler, dtype=dtype, vae=vae)
+    pipeline = JanusFlowPipeline.from_pretrained(folder, vae=vae, device=choose_device(settings.device), dtype=settings.dtype)
+    pipeline.processor.choose_start_tag(settings.start_tag)
+    return JanusFlowSystem(name, folder, pipeline, SamplerSettings.of(settings), dtype=settings.dtype, vae=vae)
 
 
 def load(settings: Settings) -> JanusFlowSystem:
@@ -114,12 +86,4 @@ def load(settings: Settings) -> JanusFlowSystem:
     """
     if not settings.path:
         raise UserError("model 'janusflow' needs its checkpoint folder: --set path=FOLDER (config.json, weights and tokenizer files)")
-    return load_system(
-        "janusflow",
-        Path(settings.path),
-        guidance_scale=settings.guidance_scale,
-        num_steps=settings.num_steps,
-        dtype=settings.dtype,
-        device=settings.device,
-        vae=Path(settings.vae) if settings.vae else None,
-    )
+    return load_system("janusflow", Path(settings.path), settings, vae=Path(settings.vae) if settings.vae else None)

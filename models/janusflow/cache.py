@@ -26,6 +26,12 @@ class KeyValueCache:
         self.frozen = True
         return self
 
+    def first(self, rows: int) -> "KeyValueCache":
+        """Return a frozen view of the first ``rows`` rows; nothing is copied."""
+        view = KeyValueCache()
+        view._keys, view._values = [k[:rows] for k in self._keys], [v[:rows] for v in self._values]
+        return view.freeze()
+
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Return the keys and values that block ``layer_idx`` attends to, each (B, heads, prefix + T, head width)."""
         if layer_idx < len(self._keys):

@@ -19,7 +19,8 @@ from jfeval.models.janusflow.checkpoint import published_shapes, read_tensors, t
 from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
 from jfeval.models.janusflow.processing import ImageProcessor, Message, format_prompt
-from jfeval.models.janusflow.sampling import SamplerSettings, sample
+from jfeval.models.janusflow.sampling import sample
+from jfeval.models.janusflow.settings import SamplerSettings
 
 TENSOR_TOLERANCE = 2e-4
 PIXEL_TOLERANCE = 1e-5

@@ -114,11 +114,15 @@ class Processor:
         """
         self.tokenizer, self.images, self.template, self.tokens_per_image = tokenizer, images, template, tokens_per_image
         self.special = special or SpecialTokens()
-        self.start_tag: str = getattr(self.special, start_tag)
+        self.choose_start_tag(start_tag)
         self.pad_id, self.image_id, self.image_start_id, self.image_end_id, self.end_id = (
             self._token(s)
             for s in (self.special.pad, self.special.image, self.special.image_start, self.special.image_end, self.special.end)
         )
+
+    def choose_start_tag(self, name: Literal["generation_start", "image_start"]) -> None:
+        """End prompts that are to be drawn with this special token; the published scripts disagree about which."""
+        self.start_tag: str = getattr(self.special, name)
 
     def _token(self, text: str) -> int:
         token = self.tokenizer.convert_tokens_to_ids(text)  # pyright: ignore[reportAttributeAccessIssue]

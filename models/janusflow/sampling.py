@@ -1,34 +1,23 @@
 """Drawing latents: the flow's ordinary differential equation under classifier-free guidance.
 
+Time runs from 0 (noise) to 1 (data), so the equation is integrated forwards: dz/dt = v(z, t).
 Source: paper section 3.2 and appendix; the published inference script for guidance and the Euler steps.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
+from jfeval.models.janusflow.settings import SamplerSettings, Solver
 
 MAX_SEED = 2**63
 
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """How an image is drawn; part of every generated number's recipe."""
-
-    num_steps: int = 30
-    """Euler steps, uniform in t from 0. Source: paper section 4.3."""
-    guidance_scale: float = 2.0
-    """w in v = w v_cond - (w - 1) v_uncond; 1 means no guidance. The paper states 2 for FID and nothing for GenEval and DPG-Bench."""
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise UserError(f"num_steps must be at least 1, not {self.num_steps}")
-        if not 0 <= self.guidance_scale <= 100:
-            raise UserError(f"guidance_scale must lie between 0 and 100, not {self.guidance_scale}")
+Field = Callable[[Tensor, float], Tensor]
+"""A velocity v(z, t)."""
 
 
 def noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
@@ -44,6 +33,52 @@ def noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
+def advance(field: Field, z: Tensor, t: float, until: float, solver: Solver) -> Tensor:
+    """Take one step from time ``t`` to ``until`` in the type of ``z``.
+
+    With h = until - t: Euler z + h v(z, t); midpoint z + h v(z + h/2 v(z, t), t + h/2); Heun z + h/2 (v(z, t) + v(z + h v(z, t), until)).
+    """
+    h = torch.tensor(until - t, dtype=z.dtype, device=z.device)
+    first = field(z, t)
+    if solver == "euler":
+        return z + h * first
+    if solver == "midpoint":
+        return z + h * field(z + h / 2 * first, (t + until) / 2)
+    return z + h / 2 * (first + field(z + h * first, until))
+
+
+class GuidedVelocity:
+    """The velocity that is integrated: the model's, with prompts' keys and values computed once, under guidance.
+
+    The unconditional row keeps its prompt's first token and positions, so it depends on the prompt's length; no two lengths share one.
+    """
+
+    def __init__(self, model: JanusFlow, prompt: PromptBatch, settings: SamplerSettings, *, pad_id: int) -> None:
+        self.model, self.settings, self.count = model, settings, len(prompt.ids)
+        self.guided = settings.guidance_scale != 1.0
+        self.prompt = prompt
+        self.rows = prompt.then(prompt.unconditional(pad_id)) if self.guided else prompt
+        self.cache = model.encode_prompt(self.rows)
+        self.conditional_cache = self.cache.first(self.count)
+        self.parts: tuple[Tensor, Tensor | None] | None = None
+        """The conditional and unconditional velocities of the last evaluation (the second None without guidance)."""
+
+    def __call__(self, z: Tensor, t: float) -> Tensor:
+        """Evaluate at latents (B, C, h, w) and time ``t``, in the type of ``z``."""
+        scaled = torch.tensor(1000 * t, dtype=z.dtype).item() / 1000  # in bfloat16 the published script rounds 1000 t
+        w = self.settings.guidance_scale
+        if not self.settings.guides(t):
+            times = z.new_full((self.count,), scaled, dtype=torch.float32)
+            velocity, _ = self.model.velocity(z, times, self.prompt, cache=self.conditional_cache)
+            self.parts = velocity.to(z.dtype), None
+            return self.parts[0]
+        both = torch.cat([z, z])
+        velocity, _ = self.model.velocity(both, both.new_full((len(both),), scaled, dtype=torch.float32), self.rows, cache=self.cache)
+        conditional, unconditional = velocity.to(z.dtype).chunk(2)
+        self.parts = conditional, unconditional
+        return w * conditional - (w - 1) * unconditional
+
+
 @torch.no_grad()
 def sample(
     model: JanusFlow,
@@ -52,20 +87,21 @@ def sample(
     settings: SamplerSettings,
     *,
     pad_id: int,
-    on_step: Callable[[int, float, Tensor, tuple[Tensor, Tensor | None]], None] | None = None,
+    on_step: Callable[[int, float, Tensor, tuple[Tensor, Tensor | None]], Any] | None = None,
 ) -> Tensor:
-    """Integrate from noise to latents with Euler steps.
+    """Integrate from noise to latents.
 
-    The prompts' keys and values are computed once, and the state stays in float32 whatever the weights' type.
-    Differs: the published script recomputes the prompt in every step and keeps state, time and step in bfloat16.
+    The prompts' keys and values are computed once, which is exact: attention is causal and the prompt comes first.
+    Differs: the published script recomputes the prompt in every step.
 
     Args:
         model: The model.
         prompt: One prompt per image; lengths may differ.
         z: Noise (B, C, h, w).
-        settings: Steps and guidance.
+        settings: Steps, guidance, solver and the state's type.
         pad_id: Replaces the prompt in the unconditional rows.
-        on_step: Called after each step with its index, its time, the new state and the two velocities (the second None at w = 1).
+        on_step: Called after each step with its index, its time, the new state and the step's last two velocities, conditional and
+            unconditional (None without guidance).
 
     Returns:
         Latents (B, C, h, w), float32.
@@ -73,20 +109,17 @@ def sample(
     Raises:
         FloatingPointError: A latent is no longer finite; names the step.
     """
-    w, steps = settings.guidance_scale, settings.num_steps
-    z = z.to(model.device, torch.float32)
-    guided = w != 1.0
-    rows = prompt.then(prompt.unconditional(pad_id)) if guided else prompt
-    cache = model.encode_prompt(rows)
-    for step in range(steps):
-        t = step / steps
-        state = torch.cat([z, z]) if guided else z
-        velocity, _ = model.velocity(state, state.new_full((len(state),), t), rows, cache=cache)
-        conditional, unconditional = velocity.float().chunk(2) if guided else (velocity.float(), None)
-        v = conditional if unconditional is None else w * conditional - (w - 1) * unconditional
-        z = z + v / steps
-        if not torch.isfinite(z).all():
-            raise FloatingPointError(f"the latents are not finite after step {step + 1} of {steps} (t = {t:.3f})")
-        if on_step:
-            on_step(step, t, z, (conditional, unconditional))
-    return z
+    z = z.to(model.device, getattr(torch, settings.state_dtype))
+    field = GuidedVelocity(model, prompt, settings, pad_id=pad_id)
+    times = settings.times()
+    finite = []
+    for step, (t, until) in enumerate(pairwise(times)):
+        z = advance(field, z, t, until, settings.solver)
+        finite.append(torch.isfinite(z).all())
+        if on_step and field.parts:
+            on_step(step, t, z, field.parts)
+    bad = (~torch.stack(finite)).nonzero()
+    if len(bad):  # looked at once, at the end: a GPU need not wait in every step
+        step = int(bad[0])
+        raise FloatingPointError(f"the latents are not finite after step {step + 1} of {settings.num_steps} (t = {times[step]:.3f})")
+    return z.float()
