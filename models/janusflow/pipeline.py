@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -14,9 +14,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
+from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
+from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, ImageProcessor, Message, Processor, format_prompt
-from jfeval.models.janusflow.sampling import SamplerSettings, noise, sample
+from jfeval.models.janusflow.sampling import StepCallback, noise, sample
+from jfeval.models.janusflow.settings import SamplerSettings
 
 VAE_FOLDER = "vae"
 
@@ -67,25 +70,71 @@ class JanusFlowPipeline:
         config = self.model.config
         return config.flow.latent_channels, config.latent_size, config.latent_size
 
+    def __call__(
+        self, prompt: str | Sequence[str], *, num_inference_steps: int = 30, guidance_scale: float = 2.0, **options: Any  # noqa: ANN401 - handed on
+    ) -> DrawnImages:
+        """Draw pictures as diffusers' pipelines do: ``pipe("a red circle", guidance_scale=5.0, generator=g).images[0]``.
+
+        Args:
+            prompt: One prompt or several.
+            num_inference_steps: Steps of the solver.
+            guidance_scale: Classifier-free guidance w; 1 for none.
+            options: The other settings of `SamplerSettings` (``solver``, ``time_shift`` ...) and arguments of `drawing.draw`
+                (``num_images_per_prompt``, ``generator``, ``latents``, ``output_type``, ``batch_size``, ``progress``, ``callback``).
+
+        Raises:
+            UserError: An argument is unknown or does not fit.
+        """
+        own = {name: options.pop(name) for name in DRAW_OPTIONS if name in options}
+        settings = sampler_settings({"num_steps": num_inference_steps, "guidance_scale": guidance_scale, **options})
+        return draw(self, prompt, settings, **own)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Tokenise a prompt to be drawn.
+
+        Raises:
+            UserError: It is empty, or prompt and image together exceed the language model's context.
+        """
+        if not prompt.strip():
+            raise UserError("the prompt is empty; to draw without one, give any prompt and guidance_scale=0")
+        ids = self.processor.generation_prompt(prompt)
+        context = self.model.config.language.max_position_embeddings
+        room = context - 1 - self.model.config.image_tokens
+        if len(ids) > room:
+            raise UserError(
+                f"the prompt has {len(ids)} tokens; beside the image's {context - room} the model's context has room for {room}"
+            )
+        return ids
+
+    def integrate(self, rows: Sequence[list[int]], z: Tensor, settings: SamplerSettings, on_step: StepCallback | None = None) -> Tensor:
+        """Integrate noise ``z`` (B, C, h, w) to latents of the same shape, one tokenised prompt per row."""
+        batch = PromptBatch.from_lists(list(rows), pad_id=self.processor.pad_id, device=self.model.device)
+        return sample(self.model, batch, z, settings, pad_id=self.processor.pad_id, on_step=on_step)
+
     def draw_latents(self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplerSettings) -> Tensor:
         """Draw latents (B, C, h, w), one per prompt; each depends on its own prompt and seed only, up to float rounding."""
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-        ids = [self.processor.generation_prompt(prompt) for prompt in prompts]
-        batch = PromptBatch.from_lists(ids, pad_id=self.processor.pad_id, device=self.model.device)
-        return sample(self.model, batch, noise(seeds, self.latent_shape), settings, pad_id=self.processor.pad_id)
+        return self.integrate([self.prompt_ids(prompt) for prompt in prompts], noise(seeds, self.latent_shape), settings)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Decode scaled latents to RGB images; pixels are clipped to [-1, 1] and rounded to 8 bits."""
+    def decode_pixels(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents (B, C, h, w) to RGB (B, 3, H, W), float32 in [0, 1]; the VAE's output is clipped to [-1, 1] first."""
         scaled = latents / self.vae.config["scaling_factor"]
-        pixels = self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0].float()
-        array = pixels.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0].float().clamp(-1, 1).add(1).div(2)
+
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Decode scaled latents to RGB images of 8 bits."""
+        array = self.decode_pixels(latents).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(image) for image in array]
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: SamplerSettings) -> list[Image.Image]:
-        """Draw one image per prompt."""
-        return self.decode(self.draw_latents(prompts, seeds, settings)) if prompts else []
+        """Draw one image per prompt, all at once, or in halves where memory runs out."""
+
+        def batch(place: slice) -> list[Image.Image]:
+            return self.decode(self.draw_latents(prompts[place], seeds[place], settings))
+
+        return [image for images in in_batches(len(prompts), max(1, len(prompts)), batch) for image in images]
 
     @torch.no_grad()
     def answer(self, questions: Sequence[Question]) -> list[str]:

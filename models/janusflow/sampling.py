@@ -19,6 +19,10 @@ MAX_SEED = 2**63
 Field = Callable[[Tensor, float], Tensor]
 """A velocity v(z, t)."""
 
+StepCallback = Callable[[int, float, Tensor, tuple[Tensor, Tensor | None]], Any]
+"""Called after each step with its index, its time, the new latents and the step's last two velocities: with the prompt, and without
+(None where guidance did not act)."""
+
 
 def noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """Draw each image's noise from its own generator, on the CPU in float32, so that it does not depend on batch or device.
@@ -87,7 +91,7 @@ def sample(
     settings: SamplerSettings,
     *,
     pad_id: int,
-    on_step: Callable[[int, float, Tensor, tuple[Tensor, Tensor | None]], Any] | None = None,
+    on_step: StepCallback | None = None,
 ) -> Tensor:
     """Integrate from noise to latents.
 
@@ -100,8 +104,7 @@ def sample(
         z: Noise (B, C, h, w).
         settings: Steps, guidance, solver and the state's type.
         pad_id: Replaces the prompt in the unconditional rows.
-        on_step: Called after each step with its index, its time, the new state and the step's last two velocities, conditional and
-            unconditional (None without guidance).
+        on_step: See `StepCallback`.
 
     Returns:
         Latents (B, C, h, w), float32.

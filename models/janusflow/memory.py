@@ -1,0 +1,52 @@
+"""Going on with smaller batches where one does not fit into memory."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_CPU_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out, on a GPU or on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
+
+
+def in_batches(count: int, size: int, run: Callable[[slice], T]) -> list[T]:
+    """Run ``count`` items in batches of at most ``size``, halving the batch where memory runs out.
+
+    Args:
+        count: How many items there are.
+        size: Items per batch to begin with.
+        run: Processes the items of a slice; must not keep anything of a failed call.
+
+    Returns:
+        The results of the batches in order.
+
+    Raises:
+        RuntimeError: One item alone does not fit; the error is that of the allocation.
+    """
+    results: list[T] = []
+    start = 0
+    while start < count:
+        try:
+            results.append(run(slice(start, min(start + size, count))))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size = max(1, min(size, count - start) // 2)
+            log.warning("memory ran out; going on with batches of %d", size)
+            error.__traceback__ = None  # frees what the failed call held
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        start += size
+    return results
