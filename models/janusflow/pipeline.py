@@ -71,7 +71,12 @@ class JanusFlowPipeline:
         return config.flow.latent_channels, config.latent_size, config.latent_size
 
     def __call__(
-        self, prompt: str | Sequence[str], *, num_inference_steps: int = 30, guidance_scale: float = 2.0, **options: Any  # noqa: ANN401 - handed on
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_inference_steps: int = 30,
+        guidance_scale: float = 2.0,
+        **options: Any,  # noqa: ANN401 - handed on
     ) -> DrawnImages:
         """Draw pictures as diffusers' pipelines do: ``pipe("a red circle", guidance_scale=5.0, generator=g).images[0]``.
 
