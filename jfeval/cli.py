@@ -1,7 +1,7 @@
 """The command line. The only module that reaches all four packages, and only inside its commands, so that ``--help`` answers at once."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,9 @@ def main(*, verbose: bool) -> None:
 
 _benchmark_options = together(
     click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]"),
+    click.option(
+        "--set-benchmark", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark; see `jfeval describe BENCHMARK`."
+    ),
     click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]"),
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
     click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
@@ -99,12 +102,13 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     from jfeval.settings import resolve
 
     values = given(options)
+    benchmark_overrides = list(values.pop("set_benchmark", ()))
     model_values = {key: values.pop(key) for key in ("guidance_scale", "num_steps") if key in values}
     overrides = list(values.pop("overrides", ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
     settings = resolve(_run_settings(), file=config, values=values)
     check_name("benchmark", settings.benchmark)
-    settings = _with_model(settings, model_values, overrides)
-    benchmark = load_benchmark(settings.benchmark)
+    settings = _with_own(settings, model_values, overrides, benchmark_overrides)
+    benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
     if dry_run:
         _print_plan(settings, benchmark)
         return
@@ -140,8 +144,11 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
     from jfeval.registry import load_benchmark
     from jfeval.settings import resolve
 
-    settings = _with_model(resolve(_run_settings(), values={**values, "model": "folder"}), {"path": images}, [])
-    _evaluate(settings, load_benchmark(settings.benchmark), overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
+    benchmark_overrides = list(values.pop("set_benchmark", ()))
+    settings = resolve(_run_settings(), values={**values, "model": "folder"})
+    settings = _with_own(settings, {"path": images}, [], benchmark_overrides)
+    benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
+    _evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
 
 
 @main.command()
@@ -218,19 +225,30 @@ def _run_settings() -> "type[RunSettings]":
     return RunSettings
 
 
-def _with_model(settings: "RunSettings", values: Mapping[str, object], overrides: list[str]) -> "RunSettings":
-    """Check the model's own settings and write them out in full."""
+def _with_own(
+    settings: "RunSettings", model_values: Mapping[str, object], model_overrides: list[str], benchmark_overrides: list[str]
+) -> "RunSettings":
+    """Check the model's and the benchmark's own settings and write them out in full; only changed ones name the run folder."""
     import dataclasses
 
-    from jfeval.registry import model_settings
+    from jfeval.registry import benchmark_settings, model_settings
 
-    checked = model_settings(settings.model, {**settings.model_settings, **values}, overrides)
+    model = model_settings(settings.model, {**settings.model_settings, **model_values}, model_overrides)
+    model_full, model_changed = _full_and_changed(model, partial(model_settings, settings.model))
+    asked = benchmark_settings(settings.benchmark, settings.benchmark_settings, benchmark_overrides)
+    asked_full, asked_changed = _full_and_changed(asked, partial(benchmark_settings, settings.benchmark))
+    out = dataclasses.replace(settings, model_settings=model_changed, benchmark_settings=asked_changed).folder
+    return dataclasses.replace(settings, model_settings=model_full, benchmark_settings=asked_full, out=out)
+
+
+def _full_and_changed(checked: object, defaults: Callable[[], object]) -> tuple[dict[str, object], dict[str, object]]:
+    """Return settings as a mapping, and those of them that are not the default."""
+    import dataclasses
+
     if checked is None:
-        return dataclasses.replace(settings, out=settings.folder)
-    full, defaults = dataclasses.asdict(checked), dataclasses.asdict(model_settings(settings.model))  # pyright: ignore[reportArgumentType]
-    changed = {key: value for key, value in full.items() if value != defaults[key]}
-    out = dataclasses.replace(settings, model_settings=changed).folder
-    return dataclasses.replace(settings, model_settings=full, out=out)
+        return {}, {}
+    full, usual = dataclasses.asdict(checked), dataclasses.asdict(defaults())  # pyright: ignore[reportArgumentType]
+    return full, {key: value for key, value in full.items() if value != usual[key]}
 
 
 def _evaluate(
@@ -271,7 +289,7 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
     from jfeval.store import Store
 
     store = Store.open(folder)
-    benchmark = load_benchmark(store.record().benchmark)
+    benchmark = load_benchmark(store.record().benchmark, **store.record().benchmark_settings)
     with single_writer(folder):
         damaged = judge_stored(store, benchmark.judge(store.record().edition))
     if damaged:

@@ -35,6 +35,7 @@ def begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: fl
         seed=settings.seed,
         limit=settings.limit,
         batch_size=settings.batch_size,
+        benchmark_settings=settings.benchmark_settings,
         model_identity=model_identity,
         data_identity=plan.data_identity,
         fingerprint=digest(inputs),

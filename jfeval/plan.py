@@ -114,6 +114,8 @@ class Plan:
         """Return everything that can change an output."""
         s = self.settings
         asked: JsonObject = {"benchmark": s.benchmark, "edition": s.edition, "seed": s.seed, "model": s.model}
+        if s.benchmark_settings:
+            asked["benchmark_settings"] = s.benchmark_settings
         return {**asked, "data_identity": self.data_identity, "model_identity": model_identity}
 
 

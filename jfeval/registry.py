@@ -11,7 +11,7 @@ A model's factory is a function of one argument, annotated with a frozen datacla
 
     def load(settings: Settings) -> Generates: ...
 
-A benchmark's factory takes no argument.
+A benchmark's factory takes no argument, or such a one.
 """
 
 import dataclasses
@@ -83,10 +83,23 @@ def model_settings(name: str, values: Mapping[str, object] | None = None, overri
     Raises:
         UserError: An unknown model, an unknown setting, or a value that does not fit.
     """
-    cls = _settings_class(_factory("model", name))
+    return _checked_settings("model", name, values, overrides)
+
+
+def benchmark_settings(name: str, values: Mapping[str, object] | None = None, overrides: Sequence[str] = ()) -> object:
+    """Check a benchmark's settings without loading its data; None for a benchmark that takes none.
+
+    Raises:
+        UserError: An unknown benchmark, an unknown setting, or a value that does not fit.
+    """
+    return _checked_settings("benchmark", name, values, overrides)
+
+
+def _checked_settings(kind: Kind, name: str, values: Mapping[str, object] | None, overrides: Sequence[str]) -> object:
+    cls = _settings_class(kind, _factory(kind, name))
     if cls is None:
         if values or overrides:
-            raise UserError(f"model {name!r} takes no settings, got {', '.join([*(values or {}), *overrides])}")
+            raise UserError(f"{kind} {name!r} takes no settings, got {', '.join([*(values or {}), *overrides])}")
         return None
     return resolve(cls, values=values, overrides=overrides)
 
@@ -105,9 +118,11 @@ def build_model(name: str, settings: object) -> "Model":
     return factory() if settings is None else factory(settings)
 
 
-def load_benchmark(name: str) -> "Benchmark":
-    """Load a benchmark by name."""
-    return _factory("benchmark", name)()
+def load_benchmark(name: str, **settings: object) -> "Benchmark":
+    """Load a benchmark by name with its own settings, which few have."""
+    checked = benchmark_settings(name, settings)
+    factory = _factory("benchmark", name)
+    return factory() if checked is None else factory(checked)
 
 
 def describe(name: str) -> Description:
@@ -127,12 +142,13 @@ def _describe(kind: Kind, name: str) -> Description:
     plugin = _plugins(kind).get(name)
     source = plugin.dist.name if plugin is not None and plugin.dist is not None else "built in"
     summary = " ".join((inspect.getdoc(factory) or "").split("\n\n", 1)[0].split())
+    cls = _settings_class(kind, factory)
+    settings = tuple(field_docs(cls)) if cls else ()
     if kind == "model":
-        cls = _settings_class(factory)
-        return Description(name=name, kind=kind, source=source, summary=summary, settings=tuple(field_docs(cls)) if cls else ())
-    benchmark = factory()
+        return Description(name=name, kind=kind, source=source, summary=summary, settings=settings)
+    benchmark = load_benchmark(name)
     facts = {"editions": ", ".join(benchmark.editions), "protocols": ", ".join(benchmark.protocols)}
-    return Description(name=name, kind=kind, source=source, summary=summary, facts=facts)
+    return Description(name=name, kind=kind, source=source, summary=summary, settings=settings, facts=facts)
 
 
 def _names(kind: Kind) -> list[str]:
@@ -157,8 +173,11 @@ def _factory(kind: Kind, name: str) -> Callable[..., Any]:
         raise UserError(f"{kind} {name!r} is registered as {point.value!r} but cannot be imported: {error}") from error
 
 
-def _settings_class(factory: Callable[..., Any]) -> type | None:
-    """Return the dataclass that a model factory's only parameter is annotated with; None when it takes none."""
+def _settings_class(kind: Kind, factory: Callable[..., Any]) -> type | None:
+    """Return the dataclass that a factory's only parameter is annotated with; None when it takes none.
+
+    A benchmark's parameters may also be others, which then all have defaults; a model's may not.
+    """
     parameters = list(inspect.signature(factory).parameters.values())
     if not parameters:
         return None
@@ -166,5 +185,7 @@ def _settings_class(factory: Callable[..., Any]) -> type | None:
     if isinstance(cls, str):  # only this one is resolved: the others may name types that are imported for type checkers alone
         cls = getattr(sys.modules[factory.__module__], cls, None)
     if len(parameters) != 1 or not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        if kind == "benchmark":
+            return None
         raise UserError(f"the factory {factory.__qualname__} must take one argument annotated with a dataclass of settings")
     return cls

@@ -6,7 +6,7 @@ raw observations; the scorer turns those into `Score`s by pure rules; statistics
 Everything here is a frozen dataclass without torch, numpy or pandas, so that reports and tests can import it in milliseconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -31,9 +31,11 @@ class TextRequest:
     """Asks one question about one or more images."""
 
     question: str
-    images: tuple[bytes, ...] = ()
-    """Encoded image files (PNG or JPEG), in the order of the question's references to them."""
+    images: Sequence[bytes] = ()
+    """Encoded image files (PNG or JPEG), in the order of the question's references to them; `jfeval.pictures.Pictures` reads them late."""
     system: str = ""
+    separator: str = "\n"
+    """What stands between an image and the text after it, for models whose prompt is one string."""
     max_new_tokens: int = 32
 
 
@@ -130,6 +132,8 @@ class Metric:
     """True for the one number by which the benchmark is usually quoted."""
     detail: str = ""
     """One line that says what this is, for reports."""
+    paper: str = ""
+    """Why this is the number to hold against the paper's; empty for every other number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +168,8 @@ class RunRecord:
     """The ``--limit`` it was given; None for every sample."""
     batch_size: int
     """Images (or questions) per planned batch."""
+    benchmark_settings: JsonObject = field(default_factory=dict)
+    """The benchmark's own settings, such as the prompt protocol; empty for a benchmark that takes none."""
     model_identity: JsonObject = field(default_factory=dict)
     """Weights hash, recipe, dtype, as the model states them."""
     data_identity: JsonObject = field(default_factory=dict)

@@ -33,6 +33,8 @@ class RunSettings:
     """Name of a model; ``jfeval list`` shows them."""
     model_settings: dict[str, Any] = field(default_factory=dict)
     """The model's own settings; ``jfeval describe MODEL`` shows them."""
+    benchmark_settings: dict[str, Any] = field(default_factory=dict)
+    """The benchmark's own settings; ``jfeval describe BENCHMARK`` shows them."""
     protocol: str = ""
     """Way of scoring; empty for the benchmark's first."""
     seed: int = 0
@@ -67,8 +69,9 @@ class RunSettings:
         if self.out is not None:
             return self.out
         words = [self.benchmark, self.edition, self.model, f"seed{self.seed}"]
-        if self.model_settings:
-            words.append(hashlib.sha256(repr(sorted(self.model_settings.items())).encode()).hexdigest()[:8])
+        for chosen in (self.model_settings, self.benchmark_settings):
+            if chosen:
+                words.append(hashlib.sha256(repr(sorted(chosen.items())).encode()).hexdigest()[:8])
         if self.limit is not None:
             words.append(f"limit{self.limit}")
         return Path("runs") / "-".join(words)

@@ -22,11 +22,13 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
+from jfeval.pictures import Pictures
 from jfeval.schema import Counts, ImageRequest, JsonObject, Judgement, Metric, Output, RunRecord, Sample, Score, TextRequest
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class Store:
         self._write_json("inputs.json", inputs)
 
     def samples(self) -> list[Sample]:
-        """List the samples asked for, in order."""
+        """List the samples asked for, in order; images of questions are read when they are looked at."""
         path = self.path / "samples.jsonl"
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
@@ -231,11 +233,14 @@ class Store:
         row["kind"] = "text" if isinstance(sample.request, TextRequest) else "image"
         return row
 
+    def _given_image(self, sha: str) -> bytes:
+        return self.read_image(sha) or b""
+
     def _sample_from(self, row: dict) -> Sample:
         request, kind = row.pop("request"), row.pop("kind")
         if kind == "image":
             return Sample(request=ImageRequest(**request), **row)
-        images = tuple(self.read_image(sha) or b"" for sha in request.pop("images"))
+        images = Pictures(*(partial(self._given_image, sha) for sha in request.pop("images")))
         return Sample(request=TextRequest(images=images, **request), **row)
 
 

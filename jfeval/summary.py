@@ -12,9 +12,12 @@ def heading(record: RunRecord) -> str:
 
 
 def recipe(record: RunRecord) -> str:
-    """Return the sampler's settings as ``key=value`` words; empty where the model states none."""
+    """Return the sampler's settings and the prompt protocol as ``key=value`` words; empty where none is stated."""
     stated = record.model_identity.get("recipe")
-    return " ".join(f"{key}={value}" for key, value in stated.items()) if isinstance(stated, dict) else ""
+    words = dict(stated) if isinstance(stated, dict) else {}
+    if prompt := record.data_identity.get("prompt"):
+        words["prompt"] = prompt
+    return " ".join(f"{key}={value}" for key, value in words.items())
 
 
 def completeness(record: RunRecord) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 from jfeval.errors import UserError
 from jfeval.models.base import ImageJob
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question, content_hash
+from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
 from jfeval.schema import JsonObject, TextRequest
 
@@ -68,7 +69,10 @@ class JanusFlowSystem:
 
 def _question(request: TextRequest) -> Question:
     images = tuple(Image.open(io.BytesIO(data)).convert("RGB") for data in request.images)
-    return Question(text=request.question, images=images, system=request.system, max_new_tokens=request.max_new_tokens)
+    text = request.question
+    if IMAGE_PLACEHOLDER not in text:
+        text = f"{IMAGE_PLACEHOLDER}{request.separator}" * len(images) + text
+    return Question(text=text, images=images, system=request.system, max_new_tokens=request.max_new_tokens)
 
 
 def load_system(name: str, folder: Path, settings: SystemSettings, *, vae: Path | None = None) -> JanusFlowSystem:

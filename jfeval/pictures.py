@@ -1,0 +1,42 @@
+"""Encoded images that are read when they are asked for, so that a list of questions does not hold thousands of files in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self, overload
+
+
+class Pictures(Sequence[bytes]):
+    """The encoded images (PNG, JPEG, ...) of one question, each read anew whenever it is looked at.
+
+    Args:
+        readers: One function per image that returns the file's bytes.
+    """
+
+    __slots__ = ("_readers",)
+
+    def __init__(self, *readers: Callable[[], bytes]) -> None:
+        self._readers = readers
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pictures": ...
+    def __getitem__(self, index: int | slice) -> "bytes | Pictures":
+        if isinstance(index, slice):
+            return Pictures(*self._readers[index])
+        return self._readers[index]()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for reader in self._readers:
+            yield reader()
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __deepcopy__(self, memo: dict) -> Self:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(other) == len(self) and all(a == b for a, b in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(self._readers)
