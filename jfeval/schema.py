@@ -105,6 +105,8 @@ class Score:
     """Which of the sample's images; 0 for an answer."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Score name to value, for example ``{"correct": 1.0, "exact_scene": 0.0}``."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What numbers are broken down by beside the task, for example ``{"semantic": "attr", "said": "red"}``."""
     reason: str = ""
     """Why, in words; untrusted text may appear inside it."""
 

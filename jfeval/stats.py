@@ -70,7 +70,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
         se = _agresti_coull_se(mean * groups, groups)
         return Estimate(value=mean, se=se, ci_low=low, ci_high=high, n=n, clusters=groups, df=groups - 1)
     se = math.sqrt(groups / (groups - 1) * spread) / n
-    low, high = _t_interval(mean, se, groups - 1)
+    low, high = t_interval(mean, se, groups - 1)
     return Estimate(value=mean, se=se, ci_low=low, ci_high=high, n=n, clusters=groups, df=groups - 1)
 
 
@@ -99,7 +99,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     total = math.fsum(variances)
     df = total**2 / math.fsum(v * v / max(e.df, 1.0) for v, e in zip(variances, estimates, strict=True))
     se = math.sqrt(total) / k
-    low, high = _t_interval(value, se, df)
+    low, high = t_interval(value, se, df)
     return Estimate(value=value, se=se, ci_low=low, ci_high=high, n=n, clusters=clusters, df=df)
 
 
@@ -117,7 +117,8 @@ def binomial_interval(successes: float, trials: float) -> tuple[float, float]:
     return low, high
 
 
-def _t_interval(value: float, se: float, df: float) -> tuple[float, float]:
+def t_interval(value: float, se: float, df: float) -> tuple[float, float]:
+    """Return the 95 % interval of Student's t with ``df`` degrees of freedom, clipped to [0, 1]."""
     from scipy.special import stdtrit
 
     half = float(stdtrit(df, 1 - (1 - CONFIDENCE) / 2)) * se

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
-_VALUE_PREFIX = "value."
+_VALUE_PREFIX, _LABEL_PREFIX = "value.", "label."
 
 
 class Store:
@@ -245,7 +245,7 @@ class Store:
 
 
 def _scores_table(scores: Sequence[Score]) -> "pyarrow.Table":
-    """Return one row per score; each score name is a column ``value.NAME``, null where a score lacks it."""
+    """Return one row per score; each score name is a column ``value.NAME``, each label ``label.NAME``, null where a score lacks it."""
     import pyarrow
 
     columns: dict[str, pyarrow.Array] = {
@@ -257,9 +257,14 @@ def _scores_table(scores: Sequence[Score]) -> "pyarrow.Table":
     }
     for name in sorted({name for score in scores for name in score.values}):
         columns[_VALUE_PREFIX + name] = pyarrow.array([s.values.get(name) for s in scores], pyarrow.float64())
+    for name in sorted({name for score in scores for name in score.labels}):
+        columns[_LABEL_PREFIX + name] = pyarrow.array([s.labels.get(name) for s in scores], pyarrow.string())
     return pyarrow.table(columns)
 
 
 def _score_from(row: dict) -> Score:
-    values = {key.removeprefix(_VALUE_PREFIX): v for key, v in row.items() if key.startswith(_VALUE_PREFIX) and v is not None}
-    return Score(values=values, **{key: v for key, v in row.items() if not key.startswith(_VALUE_PREFIX)})
+    values, labels = (
+        {key.removeprefix(prefix): v for key, v in row.items() if key.startswith(prefix) and v is not None}
+        for prefix in (_VALUE_PREFIX, _LABEL_PREFIX)
+    )
+    return Score(values=values, labels=labels, **{key: v for key, v in row.items() if "." not in key})

@@ -7,6 +7,7 @@ and reads its header, so that what is no image is named with its file, row and f
 import base64
 import binascii
 import csv
+import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ class TextRow:
     """File and row, for messages."""
     image: Reader
     """Reads the image, its own or the one it refers to."""
+    image_key: str
+    """The same for rows of the same image: a hash of it."""
 
 
 def read_tsv(path: Path, *, columns: Sequence[str], get: str) -> list[TextRow]:
@@ -131,6 +134,7 @@ def read_tsv(path: Path, *, columns: Sequence[str], get: str) -> list[TextRow]:
         raise UserError(f"{path} is missing; {get}")
     rows: list[tuple[dict[str, str], str]] = []
     places: dict[str, tuple[int, int]] = {}
+    keys: dict[str, str] = {}
     references: dict[str, str] = {}
     with path.open("rb") as file:
         records = _records(file, path)
@@ -150,8 +154,9 @@ def read_tsv(path: Path, *, columns: Sequence[str], get: str) -> list[TextRow]:
             if len(image) <= REFERENCE_LENGTH:
                 references[index] = _whole(image, where, field="image", extra=" or base64 of an image file")
             else:
-                check_image(decode_base64(image, where=f"{where}, field image"), where=f"{where}, field image")
-                places[index] = (start, length)
+                data = decode_base64(image, where=f"{where}, field image")
+                check_image(data, where=f"{where}, field image")
+                places[index], keys[index] = (start, length), hashlib.sha256(data).hexdigest()
             rows.append((row, where))
     for row, where in rows:
         target = references.get(row["index"])
@@ -160,7 +165,11 @@ def read_tsv(path: Path, *, columns: Sequence[str], get: str) -> list[TextRow]:
             raise UserError(f"{where}, field image: row index {target} {why}; expected the index of a row that holds an image")
     column = header.index("image")
     readers = {index: _cell_reader(path, *place, column) for index, place in places.items()}
-    return [TextRow(cells=row, where=where, image=readers[references.get(row["index"], row["index"])]) for row, where in rows]
+    owners = [references.get(row["index"], row["index"]) for row, _ in rows]
+    return [
+        TextRow(cells=row, where=where, image=readers[owner], image_key=keys[owner])
+        for (row, where), owner in zip(rows, owners, strict=True)
+    ]
 
 
 def _records(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, list[str]]]:

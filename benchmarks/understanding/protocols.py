@@ -61,6 +61,8 @@ class Settings:
 
     prompt: str = ""
     """Prompt protocol: paper, vlmevalkit, lmms-eval, llava or bare; empty for paper (official edition) or bare (shapes)."""
+    any_size: bool = False
+    """Take official data of another size than the published one, for example a part of it."""
 
     def __post_init__(self) -> None:
         if self.prompt and self.prompt not in PROMPTS:

@@ -1,0 +1,80 @@
+"""Numbers that are ratios of counts (accuracy, precision, recall, F1, yes-ratio), with intervals that respect clusters.
+
+With rows i that contribute ``top_i`` and ``bottom_i``, the number is R = sum top / sum bottom, and a cluster g moves it by::
+
+    u_g = sum over i in g of (top_i - R * bottom_i) / sum bottom,      se^2 = G / (G - 1) * sum_g u_g^2
+
+For a plain mean (bottom_i = 1) this is `jfeval.stats.clustered_mean`. The mean of several such numbers over the same images (POPE's splits
+share images and questions) has the mean of their u_g, so that what they share is not counted as independent.
+
+Source: Taylor linearisation of a ratio (Cochran, "Sampling Techniques", 1977, section 6.3) with cluster totals (Cameron and Miller,
+J. Human Resources 50, 2015, equations 10 to 12).
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jfeval.stats import Estimate, binomial_interval, t_interval
+
+Row = tuple[float, float, Hashable]
+"""Top, bottom and cluster of one row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A ratio, and how far each cluster moves it."""
+
+    value: float
+    """0 where the bottom is 0: nothing was there to count."""
+    n: int
+    """Rows that the bottom counts."""
+    moves: Mapping[Hashable, float]
+    """u_g of every cluster."""
+    counted: int
+    """Clusters that the bottom counts."""
+
+
+def ratio(rows: Iterable[Row]) -> Ratio:
+    """Divide the sum of tops by the sum of bottoms."""
+    listed = list(rows)
+    total = math.fsum(bottom for _, bottom, _ in listed)
+    value = math.fsum(top for top, _, _ in listed) / total if total else 0.0
+    moves: dict[Hashable, float] = {}
+    for top, bottom, cluster in listed:
+        moves[cluster] = moves.get(cluster, 0.0) + ((top - value * bottom) / total if total else 0.0)
+    counted = {cluster for _, bottom, cluster in listed if bottom}
+    return Ratio(value=value, n=sum(1 for _, bottom, _ in listed if bottom), moves=moves, counted=len(counted))
+
+
+def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
+    """Return the unweighted mean of ratios whose clusters may be shared.
+
+    Raises:
+        ValueError: None is given.
+    """
+    if not ratios:
+        raise ValueError("need at least one ratio to average")
+    moves: dict[Hashable, float] = {}
+    for one in ratios:
+        for cluster, move in one.moves.items():
+            moves[cluster] = moves.get(cluster, 0.0) + move / len(ratios)
+    value = math.fsum(one.value for one in ratios) / len(ratios)
+    return Ratio(value=value, n=sum(one.n for one in ratios), moves=moves, counted=max(one.counted for one in ratios))
+
+
+def estimate(found: Ratio) -> Estimate:
+    """Give a ratio its standard error and 95 % interval, clipped to [0, 1].
+
+    Where no cluster moves it (all right, all wrong) the interval is the exact binomial one over the clusters counted; with fewer than two
+    of them it is all of [0, 1].
+    """
+    groups, spread = len(found.moves), math.fsum(move * move for move in found.moves.values())
+    if found.counted < 2:
+        return Estimate(value=found.value, se=None, ci_low=0.0, ci_high=1.0, n=found.n, clusters=found.counted)
+    if spread <= 1e-24:  # rounding only
+        low, high = binomial_interval(found.value * found.counted, found.counted)
+        return Estimate(value=found.value, se=None, ci_low=low, ci_high=high, n=found.n, clusters=found.counted)
+    se = math.sqrt(groups / (groups - 1) * spread)
+    low, high = t_interval(found.value, se, groups - 1)
+    return Estimate(value=found.value, se=se, ci_low=low, ci_high=high, n=found.n, clusters=found.counted, df=groups - 1)
