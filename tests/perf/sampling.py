@@ -1,60 +1,120 @@
-"""Times sampling with the prompt computed once against the prompt recomputed at every step, same weights, same machine.
+"""Times drawing against the published procedure, same weights, same machine, float32 unless asked otherwise.
 
-Run: python tests/perf/sampling.py [--prompt-tokens 250] [--repeats 3]
+Run: python tests/perf/sampling.py                          the embedded model's size
+     python tests/perf/sampling.py --published --depth 6    published widths, fewer blocks
+     python tests/perf/sampling.py --published --depth 24 --device cuda --dtype bfloat16 --steps 30
 
-The baseline is the same sampler without its cache: every step reads prompt, time and image. The bound for P prompt tokens and N image
-tokens is (P + N + 1) / (N + 1).
+Baseline: the published procedure as a plain loop. One prompt at a time, its images in one batch, and every step reads prompt, time and
+image. Ours: the same images with each prompt computed once. The bound counts multiplications by weights: (P + N + 1) against (N + 1)
+tokens through the language model, N tokens through the generation encoder and decoder either way.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
+from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
-from jfeval.models.janusflow.sampling import SamplerSettings, noise, sample
+from jfeval.models.janusflow.sampling import noise, sample
+from jfeval.models.janusflow.settings import SamplerSettings
 from jfeval.models.shapes import WEIGHTS
 
 
 @torch.no_grad()
-def recomputing(model: JanusFlow, prompt: PromptBatch, z: torch.Tensor, settings: SamplerSettings, pad_id: int) -> torch.Tensor:
-    """Integrate as `sample` does, reading the whole prompt in every step."""
-    rows, w = prompt.then(prompt.unconditional(pad_id)), settings.guidance_scale
-    for step in range(settings.num_steps):
-        state = torch.cat([z, z])
-        velocity, _ = model.velocity(state, state.new_full((len(state),), step / settings.num_steps), rows)
-        conditional, unconditional = velocity.chunk(2)
-        z = z + (w * conditional - (w - 1) * unconditional) / settings.num_steps
-    return z
+def as_published(model: JanusFlow, prompts: list[list[int]], images: int, z: torch.Tensor, settings: SamplerSettings) -> torch.Tensor:
+    """Draw prompt by prompt, reading the whole prompt in every step."""
+    drawn, w = [], settings.guidance_scale
+    for number, ids in enumerate(prompts):
+        batch = PromptBatch.from_lists([ids] * images, pad_id=0, device=model.device)
+        rows, state = batch.then(batch.unconditional(0)), z[number * images : (number + 1) * images]
+        for step in range(settings.num_steps):
+            both = torch.cat([state, state])
+            velocity, _ = model.velocity(both, both.new_full((len(both),), step / settings.num_steps), rows)
+            conditional, unconditional = velocity.float().chunk(2)
+            state = state + (w * conditional - (w - 1) * unconditional) / settings.num_steps
+        drawn.append(state)
+    return torch.cat(drawn)
+
+
+def ours(model: JanusFlow, prompts: list[list[int]], images: int, z: torch.Tensor, settings: SamplerSettings) -> torch.Tensor:
+    """Draw every image of every prompt in one batch."""
+    rows = [ids for ids in prompts for _ in range(images)]
+    return sample(model, PromptBatch.from_lists(rows, pad_id=0, device=model.device), z, settings, pad_id=0)
+
+
+def seconds(work: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+    """Time one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started, result
+
+
+def bound(model: JanusFlow, prompt_tokens: int) -> float:
+    """Return how much faster drawing can become by computing the prompt once."""
+
+    def weights(*modules: torch.nn.Module) -> int:
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    n = model.config.image_tokens
+    blocks = weights(model.language_model.model.layers)
+    flow = weights(
+        model.vision_gen_enc_model.mid_block, model.vision_gen_dec_model, model.vision_gen_enc_aligner, model.vision_gen_dec_aligner
+    )
+    return ((prompt_tokens + n + 1) * blocks + n * flow) / ((n + 1) * blocks + n * flow)
+
+
+def load(options: argparse.Namespace) -> JanusFlow:
+    """Build the model that is timed."""
+    if not options.published:
+        return JanusFlow.from_pretrained(WEIGHTS)
+    published = JanusFlowConfig()
+    config = replace(published, language=replace(published.language, num_hidden_layers=options.depth, vocab_size=1024))
+    torch.manual_seed(0)
+    return JanusFlow(config).eval()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompt-tokens", type=int, nargs="+", default=[16, 64, 250])
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--published", action="store_true", help="published widths, random weights")
+    parser.add_argument("--depth", type=int, default=6, help="blocks of the language model with --published")
+    parser.add_argument("--prompt-tokens", type=int, nargs="+", default=[36, 250])
+    parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--images", type=int, default=5, help="per prompt")
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
-    model = JanusFlow.from_pretrained(WEIGHTS)
-    config, settings = model.config, SamplerSettings(num_steps=options.steps, guidance_scale=4.0)
-    z = noise(range(options.images), (config.flow.latent_channels, config.latent_size, config.latent_size))
-    print(f"{options.images} images, {options.steps} steps, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print("prompt tokens   recomputed s   reused s   ratio   bound   largest difference")
+    model = load(options).to(options.device, getattr(torch, options.dtype))
+    config, settings = model.config, SamplerSettings(num_steps=options.steps, guidance_scale=2.0)
+    shape = (config.flow.latent_channels, config.latent_size, config.latent_size)
+    z = noise(range(options.prompts * options.images), shape).to(options.device)
+    print(f"{options.prompts} prompts x {options.images} images, {options.steps} steps, w = 2, {options.dtype} on {options.device}")
+    print(
+        f"{config.language.num_hidden_layers} blocks of width {config.language.hidden_size}, {config.image_tokens} image tokens, ", end=""
+    )
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("prompt tokens   as published s   ours s   ratio   bound   largest difference")
     for tokens in options.prompt_tokens:
-        prompt = PromptBatch.from_lists([[1] * tokens] * options.images, pad_id=0)
-        times: dict[str, list[float]] = {"recomputed": [], "reused": []}
+        generator = torch.Generator().manual_seed(tokens)
+        prompts = [torch.randint(1, 500, (tokens,), generator=generator).tolist() for _ in range(options.prompts)]
+        times: dict[str, list[float]] = {"published": [], "ours": []}
         for _ in range(options.repeats):
-            started = time.perf_counter()
-            slow = recomputing(model, prompt, z, settings, 0)
-            middle = time.perf_counter()
-            fast = sample(model, prompt, z, settings, pad_id=0)
-            times["recomputed"].append(middle - started)
-            times["reused"].append(time.perf_counter() - middle)
-        a, b = (statistics.median(times[name]) for name in ("recomputed", "reused"))
-        fresh = config.image_tokens + 1
+            slow_time, slow = seconds(lambda ids=prompts: as_published(model, ids, options.images, z, settings))
+            fast_time, fast = seconds(lambda ids=prompts: ours(model, ids, options.images, z, settings))
+            times["published"].append(slow_time)
+            times["ours"].append(fast_time)
+        a, b = (statistics.median(times[name]) for name in ("published", "ours"))
         difference = float((slow - fast).abs().max())
-        print(f"{tokens:13d}   {a:12.2f}   {b:8.2f}   {a / b:5.2f}   {(tokens + fresh) / fresh:5.2f}   {difference:.1e}")
+        print(f"{tokens:13d}   {a:14.2f}   {b:6.2f}   {a / b:5.2f}   {bound(model, tokens):5.2f}   {difference:.1e}")
 
 
 if __name__ == "__main__":
