@@ -144,14 +144,16 @@ def text_candidates(answer: str, choices: Choices, rules: OptionRules) -> Sequen
 
 
 def as_stored(answer: str) -> str:
-    """Return an answer as VLMEvalKit's scorer reads it back from its spreadsheet: a cell that pandas takes for missing becomes "nan".
+    """Return an answer as VLMEvalKit's scorer reads it back from its spreadsheet.
 
-    >>> as_stored(""), as_stored("None"), as_stored("None of these")
-    ('nan', 'nan', 'None of these')
+    A cell that pandas takes for missing becomes "nan", and so does a formula, which has no value until a spreadsheet program computes it.
+
+    >>> as_stored(""), as_stored("None"), as_stored("None of these"), as_stored("=no")
+    ('nan', 'nan', 'None of these', 'nan')
 
     Source: open-compass/VLMEvalKit @ e8e78f05: predictions go through an .xlsx file, and the scorer takes `str` of each cell.
     """
-    return "nan" if answer in NA_TOKENS else answer
+    return "nan" if answer in NA_TOKENS or (answer.startswith("=") and answer != "=") else answer
 
 
 def _vlmevalkit_letters(answer: str, choices: Choices) -> Sequence[str]:

@@ -14,6 +14,7 @@ A benchmark declares both as tables::
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from jfeval.errors import UserError, unknown
@@ -79,6 +80,8 @@ class Understanding:
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...]
     prompts: ClassVar[Sequence[PromptName]] = PROMPTS
+    data_forms: ClassVar[str] = ""
+    """The published forms that a data folder may hold and what gets them, for messages."""
 
     def __init__(self, settings: Settings = _DEFAULTS) -> None:
         """Check that the benchmark has the prompt.
@@ -102,6 +105,19 @@ class Understanding:
         """Raise UserError where the benchmark lacks the edition."""
         if edition not in self.editions:
             raise unknown(f"edition of {self.name}", edition, self.editions)
+
+    def data_folder(self, data: Path | None) -> Path:
+        """Return the folder of official data, which must be named and be there."""
+        if data is None or not data.is_dir():
+            what = "needs --data FOLDER" if data is None else f"needs a data folder, and {data} is none"
+            forms = f" It holds {self.data_forms}." if self.data_forms else ""
+            raise UserError(f"{self.name}'s official edition {what}.{forms} Or use --edition shapes, which needs no data.")
+        return data
+
+    def check_no_data(self, data: Path | None) -> None:
+        """Raise UserError where a data folder is named for the shapes edition."""
+        if data is not None:
+            raise UserError(f"the shapes edition draws its questions from the seed and reads no data; leave out --data {data}")
 
     def check_protocol(self, protocol: str) -> None:
         """Raise UserError where the benchmark has no such scorer."""

@@ -1,0 +1,57 @@
+"""Metrics that every benchmark of understanding reports in the same words: named estimates, and counts of answers that say little."""
+
+from collections.abc import Sequence
+
+from jfeval.benchmarks.mmbench_options import REFUSALS
+from jfeval.benchmarks.understanding.ratios import estimate, ratio
+from jfeval.schema import Metric, Score
+from jfeval.stats import Estimate
+
+ANSWER_KINDS = {
+    "empty": "Share of answers without a character.",
+    "refused": "Share of answers with one of the phrases that VLMEvalKit takes for a refusal.",
+    "ambiguous": "Share of answers that name none of the possible answers, or several.",
+}
+
+
+class Namer:
+    """Builds the metrics of one protocol."""
+
+    def __init__(self, protocol: str, *, headline: str = "") -> None:
+        """Remember the protocol and the one metric without a task that results are quoted by."""
+        self.protocol, self.headline = protocol, headline
+
+    def __call__(self, name: str, found: Estimate, detail: str, *, task: str = "", paper: str = "") -> Metric:
+        """Name an estimate."""
+        return Metric(
+            name=name,
+            protocol=self.protocol,
+            value=found.value,
+            n=found.n,
+            clusters=found.clusters,
+            se=found.se,
+            ci_low=found.ci_low,
+            ci_high=found.ci_high,
+            task=task,
+            headline=not task and name == self.headline,
+            detail=detail,
+            paper=paper,
+        )
+
+
+def answer_kinds(answer: str, *, ambiguous: bool) -> dict[str, float]:
+    """Say what kind of answer this is, as values of a score; each is 0 or 1."""
+    refused = any(phrase in answer for phrase in REFUSALS)
+    empty = not answer.strip()
+    return {"empty": float(empty), "refused": float(refused), "ambiguous": float(ambiguous and not empty and not refused)}
+
+
+def answer_counts(scores: Sequence[Score], metric: Namer) -> list[Metric]:
+    """Return the share of empty, refused and ambiguous answers, each answer counted once however many scores it has."""
+    first = list({score.sample_id: score for score in scores}.values())
+    found = []
+    for name, detail in ANSWER_KINDS.items():
+        share = estimate(ratio((score.values[name], 1.0, score.cluster) for score in first))
+        count = round(share.value * share.n)
+        found.append(metric(name, share, f"{detail} {count} of {share.n} answers."))
+    return found
