@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jfeval.benchmarks import geneval_goldens
+from jfeval.benchmarks import dpg_goldens, geneval_goldens, mmbench_goldens, pope_goldens
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 
 
@@ -19,13 +19,12 @@ def _no_check(name: str) -> Callable[[Path], GoldenResult]:
 SUITES: tuple[GoldenSuite, ...] = (
     *geneval_goldens.SUITES,
     _without_check("mask2former", "forward.npz", "mmdet3_state_dict_shapes.json"),
-    _without_check("dpg", "answers.json", "questions.csv"),
+    *dpg_goldens.SUITES,
     _without_check("mplug", "tiny.npz", "tiny.json"),
     _without_check("fid", "features_2048.npz", "features_small.npz", "logits.npz"),
     _without_check("understanding/gqa", "gqa.jsonl", "gqa.aggregate.json"),
-    _without_check("understanding/mmbench_circular", "mmbench_circular.jsonl", "mmbench_circular.aggregate.json"),
-    _without_check("understanding/mmbench_options", "mmbench_options.jsonl"),
-    _without_check("understanding/pope", "pope.jsonl", "pope.aggregate.json"),
+    *mmbench_goldens.SUITES,
+    *pope_goldens.SUITES,
     _without_check("understanding/seed", "seed.jsonl", "seed.aggregate.json"),
     _without_check("understanding/prompts", "prompts.jsonl"),
 )

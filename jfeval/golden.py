@@ -4,13 +4,16 @@ A package that reimplements published code offers `SUITES`, a tuple of `GoldenSu
 runs them. No torch here: a suite imports what it needs inside its `check`.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from jfeval.errors import UserError
 
 Status: TypeAlias = Literal["ok", "FAIL", "not implemented"]
 
@@ -29,6 +32,8 @@ class GoldenResult:
     """How many compared fields differ, for sets of names, verdicts and whole numbers."""
     note: str = ""
     """The first difference, or why the set could not be checked."""
+    aside: str = ""
+    """What differs in fields that are recorded for information only; shown, and no failure."""
     implemented: bool = True
 
     @property
@@ -104,11 +109,51 @@ class Tally:
         self.mismatches += 1
         self.first = self.first or what
 
-    def result(self, cases: int, *, numeric: bool) -> GoldenResult:
-        """Close the set; `numeric` shows the largest difference beside the count."""
+    def result(self, cases: int, *, numeric: bool, aside: str = "") -> GoldenResult:
+        """Close the set; `numeric` shows the largest difference beside the count, `aside` what differs in fields for information."""
         return GoldenResult(
-            cases=cases, worst=self.worst if numeric else None, tolerance=float("inf"), mismatches=self.mismatches, note=self.first
+            cases=cases,
+            worst=self.worst if numeric else None,
+            tolerance=float("inf"),
+            mismatches=self.mismatches,
+            note=self.first,
+            aside=aside,
         )
+
+
+def json_file(path: Path) -> dict[str, Any]:
+    """Read a recorded JSON object.
+
+    Raises:
+        UserError: The file is missing or not a JSON object.
+    """
+    return _object(_text(path), path.name)
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read recorded JSON Lines.
+
+    Raises:
+        UserError: The file is missing, or a line is not a JSON object.
+    """
+    lines = _text(path).removesuffix("\n").split("\n")
+    return [_object(line, f"{path.name}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: not an object")
+    return found
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path.name} is missing beside its partner")
+    return path.read_text(encoding="utf-8")
 
 
 def _short(value: object) -> str:

@@ -41,6 +41,10 @@ MODELS: Mapping[str, str] = {
 BENCHMARKS: Mapping[str, str] = {
     "geneval": "jfeval.benchmarks.geneval:GenEval",
     "geneval-heldout": "jfeval.benchmarks.geneval:GenEvalHeldOut",
+    "dpg": "jfeval.benchmarks.dpg:DPG",
+    "pope": "jfeval.benchmarks.pope:Pope",
+    "mmbench": "jfeval.benchmarks.mmbench:MMBench",
+    "mmbench-cn": "jfeval.benchmarks.mmbench:MMBenchCN",
 }
 _TABLES: Mapping[Kind, Mapping[str, str]] = {"model": MODELS, "benchmark": BENCHMARKS}
 _GROUPS: Mapping[Kind, str] = {"model": "jfeval.models", "benchmark": "jfeval.benchmarks"}

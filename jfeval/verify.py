@@ -40,10 +40,10 @@ class CheckedSet:
         return self.result.status == "ok"
 
     def line(self) -> str:
-        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the set's place and, where it fails, the first difference."""
+        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the set's place, where it fails the first difference, and asides."""
         result = self.result
         head = f"{self.suite:<{_SUITE_WIDTH}}{result.cases:>{_CASES_WIDTH}}  {_outcome(result):<{_WORST_WIDTH}}{result.status}"
-        more = [self.place, "" if self.ok else result.note]
+        more = [self.place, "" if self.ok else result.note, result.aside]
         tail = _one_line(": ".join(part for part in more if part))
         return f"{head}  {tail}" if tail else head
 
