@@ -9,11 +9,21 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jfeval.benchmarks.dpg_rows import PROMPTS_FOLDER, QUESTIONS_FILE, Item, check_graph, parse_reference, read_items, read_prompts
+from jfeval.benchmarks.dpg_rows import (
+    PROMPTS_FOLDER,
+    QUESTIONS_FILE,
+    Item,
+    Question,
+    check_graph,
+    parse_reference,
+    read_items,
+    read_prompts,
+)
 from jfeval.benchmarks.dpg_rules import PROTOCOLS, Dropped, Picture, Protocol, judge_picture, read_answers
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
@@ -28,7 +38,7 @@ NUM_IMAGES = 4
 SHAPES_ITEMS = 200
 """Prompts of the shapes edition."""
 
-_SCORE, _DROPPED = "score", "dropped"
+_SCORE, _SCORE_OF, _DROPPED = "score", "score_", "dropped"
 _ASKED, _YES = "asked: ", "yes: "
 _OVERALL: dict[Protocol, str] = {
     "official": "Mean over prompts of the share of questions confirmed, a question counting only where its parents were; papers print it "
@@ -43,12 +53,26 @@ _CATEGORY: dict[Protocol, str] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the official judge needs."""
+
+    judge: Path | None = None
+    """Folder of mPLUG's published checkpoint; only the official edition reads it."""
+
+
+_DEFAULTS = Settings()
+
+
 class DPG:
     """1,065 long prompts with a graph of yes-no questions each (official), or many-sentence prompts of coloured shapes (shapes)."""
 
     name = "dpg"
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = PROTOCOLS
+
+    def __init__(self, settings: Settings = _DEFAULTS) -> None:
+        self.settings = settings
 
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`."""
@@ -75,7 +99,7 @@ class DPG:
         if edition == "official":
             from jfeval.benchmarks.scorers.mplug_judge import load_judge
 
-            return load_judge()
+            return load_judge(self.settings.judge)
         from jfeval.benchmarks.dpg_shapes import OracleVqa
 
         return OracleVqa()
@@ -98,14 +122,14 @@ class DPG:
             except Dropped as dropped:
                 reason = f"the official script leaves this prompt out: {dropped}"
                 return [Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, values={_DROPPED: 1.0}, reason=reason)]
-            values = {_SCORE: picture.score, **_counts(picture, raw=protocol == "official")}
+            values = {_SCORE: picture.score, **_other_score(questions, answers, protocol), **_counts(picture, raw=protocol == "official")}
             scores.append(
                 Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, index=index, values=values, reason=picture.reason)
             )
         return scores
 
     def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
-        """Return the overall (the headline), then the broad and the fine categories under the protocol asked for.
+        """Return the overall (the headline), the overall under the other protocol, then the broad and the fine categories.
 
         Intervals are over prompts: the pictures and questions of one prompt form one cluster.
 
@@ -119,20 +143,19 @@ class DPG:
             raise UserError(f"no judged picture to average ({dropped} prompts dropped out)")
         note = f" {dropped} prompts dropped out, as in the official script." if dropped else ""
         overall = as_metric(overall_of(kept), name="overall", protocol=protocol, detail=_OVERALL[known] + note, headline=True)
+        other = _other(protocol)
+        beside = [score for score in kept if _SCORE_OF + other in score.values]
+        second = overall_of(beside, _SCORE_OF + other) if beside else None
         counted = _last_pictures(kept) if protocol == "official" else kept
         categories = sorted({name.removeprefix(_ASKED) for score in counted for name in score.values if name.startswith(_ASKED)})
         broad = sorted({_broad(name) for name in categories})
+        l1 = {name: [category for category in categories if _broad(category) == name] for name in broad}
+        detail = _CATEGORY[known]
         return [
             overall,
-            *(
-                as_metric(_pooled(counted, [c for c in categories if _broad(c) == b]), name="l1", protocol=protocol, task=b, detail=detail)
-                for b in broad
-                for detail in [_CATEGORY[known]]
-            ),
-            *(
-                as_metric(_pooled(counted, [c]), name="l2", protocol=protocol, task=c, detail=_CATEGORY[known])
-                for c in categories
-            ),
+            *([as_metric(second, name=f"overall_{other}", protocol=protocol, detail=_OVERALL[other])] if second else []),
+            *(as_metric(_pooled(counted, l1[name]), name="l1", protocol=protocol, task=name, detail=detail) for name in broad),
+            *(as_metric(_pooled(counted, [name]), name="l2", protocol=protocol, task=name, detail=detail) for name in categories),
         ]
 
     def _items(self, edition: Edition, seed: int, data: Path | None) -> list[Item]:
@@ -154,13 +177,26 @@ class DPG:
         raise unknown(f"protocol of {self.name}", protocol, PROTOCOLS)
 
 
-def overall_of(scores: Iterable[Score]) -> Estimate:
+def overall_of(scores: Iterable[Score], value: str = _SCORE) -> Estimate:
     """Average pictures within each prompt, then prompts; the interval is over prompts."""
     prompts: dict[str, list[float]] = {}
     for score in scores:
-        prompts.setdefault(score.cluster, []).append(score.values[_SCORE])
+        prompts.setdefault(score.cluster, []).append(score.values[value])
     means = [math.fsum(values) / len(values) for values in prompts.values()]
     return clustered_mean(means, list(prompts))
+
+
+def _other(protocol: str) -> Protocol:
+    return "fixed" if protocol == "official" else "official"
+
+
+def _other_score(questions: Sequence[Question], answers: Sequence[str], protocol: str) -> dict[str, float]:
+    """Score under the other protocol too, so that both are shown; empty where the official script fails."""
+    other = _other(protocol)
+    try:
+        return {_SCORE_OF + other: judge_picture(questions, answers, protocol=other).score}
+    except Dropped:
+        return {}
 
 
 def _counts(picture: Picture, *, raw: bool) -> dict[str, float]:

@@ -4,7 +4,7 @@ Both ask every question and count a question only where its parents were answere
 something that its paper does not say:
 
 =====================  ===========================================  =======================================
-\\                       ``official``                                 ``fixed``
+what                   ``official``                                 ``fixed``
 =====================  ===========================================  =======================================
 first row of the file  never asked                                  asked like any other
 rows of an item        only the last run of contiguous rows         all
@@ -74,7 +74,9 @@ def judge_picture(questions: Sequence[Question], answers: Sequence[str], *, prot
     if protocol not in PROTOCOLS:
         raise unknown("protocol of dpg", protocol, PROTOCOLS)
     if len(questions) != len(answers):
-        raise UserError(f"{len(answers)} answers for {len(questions)} questions: they are of another question file; judge these images again")
+        raise UserError(
+            f"{len(answers)} answers for {len(questions)} questions: they are of another question file; judge these images again"
+        )
     official = protocol == "official"
     kept = _official_rows(questions) if official else range(len(questions))
     asked: dict[int, Question] = {}
