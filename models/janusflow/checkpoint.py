@@ -1,160 +1,267 @@
-"""The published checkpoint's tensor names, to and from ours.
+"""A checkpoint's weights as files: what is in them, loading with little memory, and saving in the published form.
 
-All names are the published ones except inside the understanding tower, where transformers' SigLIP has names of its own and keeps
-query, key and value apart.
+Loading builds the model without memory and then takes its tensors from the files a few at a time, so that the peak stays near the
+size of the weights. Names and shapes are compared with `config.json` before anything is read.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from jfeval.errors import UserError
+from jfeval.models.janusflow.names import POOL, published_shapes, stored_tensors, to_internal, to_published
 
 if TYPE_CHECKING:
     from jfeval.models.janusflow.model import JanusFlow
 
-TOWER = "vision_und_enc_model.vision_tower."
-
-_RENAMES = (
-    (r"patch_embed\.proj\.", "embeddings.patch_embedding."),
-    (r"blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
-    (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.out_proj."),
-    (r"blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
-    (r"norm\.", "post_layernorm."),
-    (r"attn_pool\.latent$", "head.probe"),
-    (r"attn_pool\.proj\.", "head.attention.out_proj."),
-    (r"attn_pool\.norm\.", "head.layernorm."),
-    (r"attn_pool\.mlp\.", "head.mlp."),
-)
-"""Published name inside the tower -> transformers' name, for tensors that are the same in both."""
+SHARD_BYTES = 5_000_000_000
+"""Largest weights file by default, so that the published 1.3B checkpoint stays one file."""
+_AT_ONCE = 256 << 20
+"""Bytes taken from the files before they are closed again: mapped pages count as memory until then."""
+_FORMS = (("model", ".safetensors"), ("pytorch_model", ".bin"))
+_SHOWN = 40
 
 
-def to_internal(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename published tensors to this package's names, splitting what the tower packs.
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """One tensor of a checkpoint, as its file describes it."""
 
-    Names that are not known are passed through, so that loading can report them.
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    file: Path
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Find the weights of a checkpoint folder: one file, what an index lists, or ``model-*``; safetensors before ``.bin``.
+
+    Raises:
+        UserError: There are none, the index is damaged, or a file that it lists is missing; names it.
     """
+    for stem, ending in _FORMS:
+        single, index = folder / f"{stem}{ending}", folder / f"{stem}{ending}.index.json"
+        if single.is_file():
+            return [single]
+        if index.is_file():
+            return _indexed(index)
+        if shards := sorted(folder.glob(f"{stem}-*{ending}")):
+            return shards
+    raise UserError(f"no weights in {folder}: expected model.safetensors, pytorch_model.bin, or either in several files")
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{index} is no index of weights: it needs a weight_map of tensor names to file names") from error
+    if strange := [name for name in names if Path(name).name != name or "\\" in name]:
+        raise UserError(f"{index} names {strange[0]!r}, which is no file of its own folder")
+    if missing := [name for name in names if not (index.parent / name).is_file()]:
+        raise UserError(f"{index.parent} lacks {', '.join(missing[:5])} of the {len(names)} files that {index.name} lists")
+    return [index.parent / name for name in names]
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Open a file of weights as a mapping of names to tensors, or to slices with a shape and a type; nothing is read yet.
+
+    Raises:
+        UserError: The file is truncated or of another kind.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as handle:
+                yield _Slices(handle)
+        else:
+            content = torch.load(file, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(file))
+            if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
+                raise ValueError("it holds something else than a mapping of names to tensors")
+            yield content
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as weights, it is truncated or of another kind: {str(error)[:300]}") from error
+
+
+class _Slices(Mapping[str, Tensor]):
+    """An open safetensors file; every look-up maps the tensor's bytes."""
+
+    def __init__(self, handle: Any) -> None:  # noqa: ANN401 - a class of safetensors without a public type
+        self.handle = handle
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.handle.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.handle.keys())
+
+    def __len__(self) -> int:
+        return len(self.handle.keys())
+
+
+def tensor_table(folder: Path) -> dict[str, TensorInfo]:
+    """List every tensor of a checkpoint folder with shape and type; the weights themselves are not read.
+
+    Raises:
+        UserError: See `weight_files`; or a file is damaged, or holds a tensor that another one holds too.
+    """
+    table: dict[str, TensorInfo] = {}
+    for file in weight_files(folder):
+        with _opened(file) as tensors:
+            for name, tensor in tensors.items():
+                if name in table:
+                    raise UserError(f"{name} is stored twice, in {table[name].file.name} and {file.name}; delete the file of another save")
+                table[name] = TensorInfo(shape=tuple(tensor.shape), dtype=tensor.dtype, file=file)
+                del tensor
+    return table
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Read all weights of a checkpoint folder, under the names they are stored by.
+
+    Raises:
+        UserError: See `tensor_table`.
+    """
+    table = tensor_table(folder)
+    return {name: tensor.clone() for name, tensor in _read(table, table).items()}
+
+
+def _read(table: Mapping[str, TensorInfo], names: Iterable[str]) -> dict[str, Tensor]:
+    """Map some tensors, file by file."""
+    by_file: dict[Path, list[str]] = {}
+    for name in names:
+        by_file.setdefault(table[name].file, []).append(name)
     out: dict[str, Tensor] = {}
-    for name, tensor in published.items():
-        out.update(_tower_to_internal(name.removeprefix(TOWER), tensor) if name.startswith(TOWER) else [(name, tensor)])
-    query = out.pop(f"{TOWER}head.attention.query", None), out.pop(f"{TOWER}head.attention.query_bias", None)
-    for q, kind in zip(query, ("weight", "bias"), strict=True):
-        name = f"{TOWER}head.attention.in_proj_{kind}"
-        if q is not None and name in out:
-            out[name] = torch.cat([q, out[name]])
-        elif q is not None:
-            out[f"{TOWER}attn_pool.q.{kind}"] = q
+    for file, wanted in by_file.items():
+        with _opened(file) as tensors:
+            out.update({name: tensors[name] for name in wanted})
     return out
 
 
-def _tower_to_internal(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors that one published tower tensor becomes."""
-    packed = re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name)
-    pool = re.fullmatch(r"attn_pool\.(q|kv)\.(weight|bias)", name)
-    if packed and len(tensor) % 3 == 0:
-        for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-            yield f"{TOWER}encoder.layers.{packed[1]}.self_attn.{part}_proj.{packed[2]}", piece
-    elif pool and pool[1] == "q":
-        yield f"{TOWER}head.attention.query{'_bias' if pool[2] == 'bias' else ''}", tensor
-    elif pool:
-        yield f"{TOWER}head.attention.in_proj_{pool[2]}", tensor
-    elif name == "pos_embed" and tensor.ndim == 3 and len(tensor) == 1:
-        yield f"{TOWER}embeddings.position_embedding.weight", tensor[0]
-    else:
-        yield TOWER + _renamed(name, _RENAMES), tensor
+def _portions(table: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
+    """Cut the names into portions of bounded size; the attention-pool head's are one portion, as `to_internal` needs them."""
+    yield [name for name in table if name.startswith(POOL)]
+    portion: list[str] = []
+    for name, info in table.items():
+        if name.startswith(POOL):
+            continue
+        if portion and sum(table[n].nbytes for n in portion) + info.nbytes > _AT_ONCE:
+            yield portion
+            portion = []
+        portion.append(name)
+    yield portion
 
 
-def to_published(internal: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename this package's tensors to the published names and pack what the published tower packs; inverts `to_internal`."""
-    tower = {name.removeprefix(TOWER): t for name, t in internal.items() if name.startswith(TOWER)}
-    out = {name: t for name, t in internal.items() if not name.startswith(TOWER)}
-    for name, tensor in tower.items():
-        attention = re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name)
-        if attention and attention[2] == "q":
-            parts = [tower[f"encoder.layers.{attention[1]}.self_attn.{p}_proj.{attention[3]}"] for p in "qkv"]
-            out[f"{TOWER}blocks.{attention[1]}.attn.qkv.{attention[3]}"] = torch.cat(parts)
-        elif name == "embeddings.position_embedding.weight":
-            out[f"{TOWER}pos_embed"] = tensor[None]
-        elif match := re.fullmatch(r"head\.attention\.in_proj_(weight|bias)", name):
-            q, kv = tensor[: len(tensor) // 3], tensor[len(tensor) // 3 :]
-            out[f"{TOWER}attn_pool.q.{match[1]}"], out[f"{TOWER}attn_pool.kv.{match[1]}"] = q, kv
-        elif not attention:
-            out[TOWER + _renamed(name, _INVERSE)] = tensor
-    return out
+def differences(expected: Mapping[str, Sequence[int]], table: Mapping[str, TensorInfo]) -> list[str]:
+    """Compare the tensors of a checkpoint with the ones it should hold, by published name; an empty list means that they fit."""
+    shapes = {name: list(shape) for name, shape in expected.items()}
+    found = {name: list(info.shape) for name, info in table.items()}
+    problems = [f"missing    {name} {shape}" for name, shape in shapes.items() if name not in found]
+    problems += [f"unexpected {name} {shape}" for name, shape in found.items() if name not in shapes]
+    both = [name for name in shapes if name in found]
+    problems += [f"mis-shaped {name}: expected {shapes[name]}, found {found[name]}" for name in both if found[name] != shapes[name]]
+    wrong = [name for name in both if not table[name].dtype.is_floating_point]
+    return problems + [f"mis-typed  {name}: expected floating point, found {table[name].dtype}" for name in wrong]
 
 
-_INVERSE = (
-    (r"embeddings\.patch_embedding\.", "patch_embed.proj."),
-    (r"encoder\.layers\.(\d+)\.layer_norm([12])\.", r"blocks.\1.norm\2."),
-    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.", r"blocks.\1.attn.proj."),
-    (r"encoder\.layers\.(\d+)\.mlp\.", r"blocks.\1.mlp."),
-    (r"post_layernorm\.", "norm."),
-    (r"head\.probe$", "attn_pool.latent"),
-    (r"head\.attention\.out_proj\.", "attn_pool.proj."),
-    (r"head\.layernorm\.", "attn_pool.norm."),
-    (r"head\.mlp\.", "attn_pool.mlp."),
-)
+def shortened(lines: Sequence[str]) -> str:
+    """Return an indented list of bounded length."""
+    more = f"\n  ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "\n  ".join(["", *lines[:_SHOWN]]) + more
 
 
-def _renamed(name: str, rules: Sequence[tuple[str, str]]) -> str:
-    """Apply the first rule that fits; a name that none fits stays as it is."""
-    for pattern, replacement in rules:
-        renamed, count = re.subn(f"^{pattern}", replacement, name)
-        if count:
-            return renamed
-    return name
+def load_weights(model: "JanusFlow", folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> None:
+    """Give ``model``, which may be on the meta device, the weights of a published checkpoint, each in memory of its own.
 
-
-def published_shapes(model: "JanusFlow") -> dict[str, list[int]]:
-    """List every published tensor name of ``model`` with its shape; works on the meta device, without any weights."""
-    return {name: list(tensor.shape) for name, tensor in to_published(model.state_dict()).items()}
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint folder: ``model.safetensors``, its shards, or ``pytorch_model*.bin``.
+    Args:
+        model: The model; its present weights are dropped.
+        folder: The checkpoint.
+        dtype: Type to convert to; None keeps the stored types.
+        device: Where to put the weights.
 
     Raises:
-        UserError: No weights are found, or a file is truncated or of another kind; names the file.
+        UserError: Tensors are missing, unexpected, of another shape or hold NaN or infinity; all are listed by their published names.
     """
-    files = sorted(path.glob("model*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
-    if not files:
-        raise UserError(f"no weights in {path}: expected model.safetensors, model-*.safetensors or pytorch_model*.bin")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            part = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True, map_location="cpu")
-        except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-            raise UserError(f"{file} cannot be read as weights, it is truncated or of another kind: {error}") from error
-        tensors.update(part)
-    return tensors
-
-
-def load_weights(model: "JanusFlow", path: Path) -> None:
-    """Copy a published checkpoint's weights into ``model``.
-
-    Raises:
-        UserError: Tensors are missing, unexpected or of another shape; all are listed by their published names.
-    """
-    published = read_tensors(path)
-    expected = published_shapes(model)
-    found = {name: list(tensor.shape) for name, tensor in published.items()}
-    problems = [f"missing    {name} {shape}" for name, shape in expected.items() if name not in found]
-    problems += [f"unexpected {name} {shape}" for name, shape in found.items() if name not in expected]
-    problems += [
-        f"mis-shaped {name}: expected {shape}, found {found[name]}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
-    ]
-    if problems:
+    table, expected = tensor_table(folder), published_shapes(model)
+    if problems := differences(expected, table):
         raise UserError(
-            f"the weights in {path} do not fit its config.json ({len(problems)} of {len(expected)} tensors):\n  "
-            + "\n  ".join(problems[:40])
-            + (f"\n  ... and {len(problems) - 40} more" if len(problems) > 40 else "")
+            f"the weights in {folder} do not fit its config.json ({len(problems)} of {len(expected)} tensors):{shortened(problems)}"
         )
-    model.load_state_dict(to_internal(published))
+    broken: list[str] = []
+    for names in _portions(table):
+        broken += assign(model, to_internal(_read(table, names)), dtype=dtype, device=device)
+    if broken:
+        raise UserError(f"the weights in {folder} hold NaN or infinity; the file is damaged or its training failed:{shortened(broken)}")
+    restore_buffers(model, device)
+
+
+def assign(
+    model: "JanusFlow", internal: Mapping[str, Tensor], *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> list[str]:
+    """Put copies of tensors into the model, replacing its parameters; return the names of those that are not finite."""
+    copies = {name: tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True) for name, tensor in internal.items()}
+    model.load_state_dict(copies, strict=False, assign=True)
+    return [name for name, tensor in copies.items() if not all(bool(v.isfinite()) for v in tensor.aminmax())]
+
+
+def restore_buffers(model: "JanusFlow", device: torch.device | str = "cpu") -> None:
+    """Give a model built on the meta device what no checkpoint stores: position numbers, rotary frequencies, a tied output layer."""
+    vision = model.vision_und_enc_model.vision_tower
+    positions = torch.arange(vision.embeddings.num_positions, device=device)[None]
+    vision.embeddings.register_buffer("position_ids", positions, persistent=False)
+    model.restore_frequencies(device)
+    if model.config.language.tie_word_embeddings:
+        model.language_model.lm_head.weight = model.language_model.model.embed_tokens.weight
+
+
+def save_weights(model: "JanusFlow", folder: Path, *, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write weights in the published form: ``model.safetensors``, or several files and their index where one would be too large.
+
+    Files get their names when all are written, so a killed save leaves the old weights readable; weights of an earlier save are then
+    removed.
+
+    Args:
+        model: The model.
+        folder: Where to write; made if it is missing.
+        dtype: Type to convert to; None keeps the types in memory.
+        shard_bytes: Largest file; a single larger tensor makes a file of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = to_published(stored_tensors(model))
+    shards: list[list[str]] = [[]]
+    size = total = 0
+    for name, tensor in tensors.items():
+        nbytes = tensor.numel() * (dtype or tensor.dtype).itemsize
+        if shards[-1] and size + nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size, total = size + nbytes, total + nbytes
+    one = len(shards) == 1
+    files = ["model.safetensors" if one else f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    for file, names in zip(files, shards, strict=True):
+        content = {name: tensors[name].detach().to(device="cpu", dtype=dtype or tensors[name].dtype).contiguous() for name in names}
+        save_file(content, folder / f"{file}.part", metadata={"format": "pt"})
+    for file in files:
+        (folder / f"{file}.part").replace(folder / file)
+    index = folder / "model.safetensors.index.json"
+    if one:
+        index.unlink(missing_ok=True)
+    else:
+        places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=1) + "\n", encoding="utf-8")
+    for stale in folder.glob("model*.safetensors"):
+        if stale.name not in files:
+            stale.unlink()

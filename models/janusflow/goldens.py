@@ -15,9 +15,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from jfeval.golden import GoldenResult, GoldenSuite, has_any, worst_difference
-from jfeval.models.janusflow.checkpoint import published_shapes, read_tensors, to_internal
+from jfeval.models.janusflow.checkpoint import assign, read_tensors, restore_buffers
 from jfeval.models.janusflow.config import JanusFlowConfig
+from jfeval.models.janusflow.decoding import greedy
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+from jfeval.models.janusflow.names import published_shapes, to_internal
 from jfeval.models.janusflow.processing import ImageProcessor, Message, format_prompt
 from jfeval.models.janusflow.sampling import sample
 from jfeval.models.janusflow.settings import SamplerSettings
@@ -66,16 +68,9 @@ def load_recorded_model(folder: Path) -> JanusFlow:
     found = {name: list(tensor.shape) for name, tensor in published.items()}
     if differing := _differing(expected, found):
         raise ValueError(f"tensor names or shapes differ: {differing}")
-    model.load_state_dict(to_internal(published), assign=True)
-    return _with_buffers(model).eval()
-
-
-def _with_buffers(model: JanusFlow) -> JanusFlow:
-    """Give a model built on the meta device the buffers that no checkpoint stores: positions and rotary frequencies."""
-    vision, llama = model.vision_und_enc_model.vision_tower, model.language_model.model
-    vision.embeddings.register_buffer("position_ids", torch.arange(vision.embeddings.num_positions)[None], persistent=False)
-    llama.rotary_emb = type(llama.rotary_emb)(config=llama.config)
-    return model
+    assign(model, to_internal(published))
+    restore_buffers(model)
+    return model.eval()
 
 
 def _differing(a: Mapping[str, list[int]], b: Mapping[str, list[int]], show: int = 3) -> str:
@@ -133,7 +128,7 @@ def check_understanding(folder: Path) -> GoldenResult:
         features = model.vision_und_enc_model(pixels.flatten(0, 1))
         differences["und_features"] = worst_difference(recorded["und_features"], features.reshape(recorded["und_features"].shape))
     expected = recorded["greedy_tokens"].tolist()
-    tokens = model.greedy(embeds, valid, max_new_tokens=len(expected[0]))
+    tokens = greedy(model, embeds, valid, max_new_tokens=len(expected[0]))
     wrong = sum(a != b for row, other in zip(expected, tokens, strict=True) for a, b in zip(row, other, strict=True))
     return _tensor_result(differences, cases=len(ids), mismatches=wrong, note=f"{wrong} greedy tokens differ" if wrong else "")
 

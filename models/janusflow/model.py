@@ -5,17 +5,20 @@ Flow: z at t = 0 is noise, at t = 1 data; the model predicts the velocity dz/dt 
 Source: JanusFlow, arXiv 2411.07975, section 3; the published checkpoint's configuration and tensor names.
 """
 
+import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jfeval.errors import unknown
 from jfeval.models.janusflow.cache import KeyValueCache
 from jfeval.models.janusflow.config import JanusFlowConfig
-from jfeval.models.janusflow.uvit import ConvNeXtBlock, FlowDecoder, FlowEncoder, RMSNorm
+from jfeval.models.janusflow.uvit import ConvNeXtBlock, FlowDecoder, FlowEncoder, MidBlock, RMSNorm
 from jfeval.models.janusflow.vision import VisionTower
 
 
@@ -92,9 +95,17 @@ class JanusFlow(nn.Module):
     def __init__(self, config: JanusFlowConfig) -> None:
         super().__init__()
         self.config = config
-        d, width = config.language.hidden_size, config.flow.width
         self.language_model = LlamaForCausalLM(llama_config(config))
         self.vision_und_enc_model = VisionTower(config.vision)
+        self.add_own_parts()
+
+    def add_own_parts(self) -> None:
+        """Create, at their initial values, what JanusFlow adds to a language model and an understanding encoder.
+
+        Time modulation starts as the identity, and the learned begin-of-image vector at the scale of token embeddings.
+        """
+        config = self.config
+        d, width = config.language.hidden_size, config.flow.width
         self.vision_und_enc_aligner = nn.Linear(config.vision.width, d)
         self.beg_of_und_embed = nn.Parameter(torch.zeros(1, d))
         self.vision_gen_enc_model = FlowEncoder(config.flow, d)
@@ -102,10 +113,6 @@ class JanusFlow(nn.Module):
         self.vision_gen_dec_aligner_norm = RMSNorm(d, config.language.rms_norm_eps)
         self.vision_gen_dec_aligner = nn.Linear(d, width)
         self.vision_gen_dec_model = FlowDecoder(config.flow, d)
-        self._init_own_parts()
-
-    def _init_own_parts(self) -> None:
-        """Start time modulation as the identity and the learned begin-of-image vector at the scale of token embeddings."""
         nn.init.normal_(self.beg_of_und_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, ConvNeXtBlock):
@@ -114,19 +121,78 @@ class JanusFlow(nn.Module):
                     nn.init.zeros_(module.cond_embeds_mapper.bias)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
-        """Load a checkpoint folder in the published form.
+    def from_pretrained(
+        cls, path: str | Path, *, revision: str = "", dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ) -> Self:
+        """Load a checkpoint in the published form; the peak of memory stays near the size of the weights.
+
+        Args:
+            path: A folder with ``config.json`` and weights, or a hub id ``owner/name``.
+            revision: The commit of a hub id, 40 hexadecimal digits.
+            dtype: Type to convert the weights to; None keeps the stored ones.
+            device: Where to put them.
 
         Raises:
             jfeval.errors.UserError: The folder, its configuration or its tensors do not fit; names and shapes are listed.
         """
         from jfeval.models.janusflow.checkpoint import load_weights
+        from jfeval.models.janusflow.hub import local_folder
 
-        path = Path(path)
-        config = JanusFlowConfig.from_file(path)
-        model = cls(config)
-        load_weights(model, path)
+        folder = local_folder(path, revision)
+        config = JanusFlowConfig.from_file(folder)
+        with torch.device("meta"):
+            model = cls(config)
+        load_weights(model, folder, dtype=dtype, device=device)
         return model.eval()
+
+    def save_pretrained(
+        self, path: str | Path, *, format: Literal["published"] = "published", dtype: torch.dtype | None = None, shard_bytes: int = 0
+    ) -> None:
+        """Write ``config.json`` and weights.
+
+        Args:
+            path: The folder to write.
+            format: ``published``: names and packing of the published checkpoint, the unused attention-pool head included.
+            dtype: Type to convert the weights to; None keeps them as they are, bit for bit.
+            shard_bytes: Largest file; 0 for 5 GB.
+        """
+        from jfeval.models.janusflow.checkpoint import SHARD_BYTES, save_weights
+
+        if format != "published":
+            raise unknown("checkpoint format", format, ["published"])
+        save_weights(self, Path(path), dtype=dtype, shard_bytes=shard_bytes or SHARD_BYTES)
+        text = json.dumps(self.config.to_published(), indent=1) + "\n"
+        (Path(path) / "config.json").write_text(text, encoding="utf-8")
+
+    def restore_frequencies(self, device: torch.device | str) -> None:
+        """Compute the rotary frequencies anew, in float32."""
+        llama = self.language_model.model
+        llama.rotary_emb = type(llama.rotary_emb)(config=llama.config).to(device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert the model, except that the rotary frequencies stay float32: in bfloat16 distant positions would be confused.
+
+        Differs: the published script converts them with the rest.
+        """
+        super()._apply(fn, recurse)
+        frequencies = self.language_model.model.rotary_emb.inv_freq
+        if frequencies.dtype != torch.float32:
+            self.restore_frequencies(frequencies.device)
+        return self
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        """Keep only each block's input in training and compute the block again in the backward pass: less memory, about a third slower.
+
+        Acts in training mode; gradients are the same.
+        """
+        for part in (self.language_model, self.vision_und_enc_model.vision_tower):
+            if enabled:
+                part.gradient_checkpointing_enable({"use_reentrant": False})
+            else:
+                part.gradient_checkpointing_disable()
+        for module in self.modules():
+            if isinstance(module, MidBlock):
+                module.checkpointing = enabled
 
     @property
     def device(self) -> torch.device:
@@ -202,41 +268,19 @@ class JanusFlow(nn.Module):
         places = image_positions[..., None].expand_as(embeds)
         return embeds.masked_scatter(places, chosen.to(embeds.dtype))
 
-    @torch.no_grad()
-    def greedy(self, embeds: Tensor, valid: Tensor, *, max_new_tokens: int, stop_id: int | None = None) -> list[list[int]]:
-        """Continue sequences by the likeliest token at each step.
-
-        Args:
-            embeds: (B, T, D), padded on the left.
-            valid: (B, T) bool, False on padding.
-            max_new_tokens: Most tokens to add.
-            stop_id: Ends a row; it is not part of the result. None never stops.
-
-        Returns:
-            The new tokens of each row.
-        """
-        cache = KeyValueCache()
-        positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
-        rows: list[list[int]] = [[] for _ in range(len(embeds))]
-        done = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
-        for _ in range(max_new_tokens):
-            hidden, _unused = self.backbone(embeds, positions, causal_mask(valid, embeds.shape[1]), cache=cache)
-            tokens = self.logits(hidden[:, -1]).argmax(dim=-1)
-            if stop_id is not None:
-                done |= tokens == stop_id
-            for row, token, stopped in zip(rows, tokens.tolist(), done.tolist(), strict=True):
-                if not stopped:
-                    row.append(token)
-            if bool(done.all()):
-                break
-            embeds, positions = self.embed(tokens[:, None]), positions[:, -1:] + 1
-            valid = torch.cat([valid, valid.new_ones(len(valid), 1)], dim=1)
-        return rows
-
     # Generation.
 
     def encode_prompt(self, prompt: PromptBatch) -> KeyValueCache:
-        """Compute the prompts' keys and values once."""
+        """Compute the prompts' keys and values once.
+
+        Raises:
+            ValueError: Prompt and image exceed the language model's context.
+        """
+        context, tokens = self.config.language.max_position_embeddings, prompt.ids.shape[1]
+        if tokens + 1 + self.config.image_tokens > context:
+            raise ValueError(
+                f"a prompt of {tokens} tokens and an image of {self.config.image_tokens} exceed the model's context of {context}"
+            )
         cache = KeyValueCache()
         self.backbone(self.embed(prompt.ids), prompt.positions, causal_mask(prompt.valid, prompt.ids.shape[1]), cache=cache)
         return cache.freeze()

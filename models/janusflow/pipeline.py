@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,21 +16,14 @@ from jfeval.errors import UserError
 from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
 from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
-from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, ImageProcessor, Message, Processor, format_prompt
+from jfeval.models.janusflow.processing import ImageProcessor, Processor
 from jfeval.models.janusflow.sampling import StepCallback, noise, sample
 from jfeval.models.janusflow.settings import SamplerSettings
+from jfeval.models.janusflow.understanding import Question, Understanding
+
+__all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question", "content_hash", "load_processor"]
 
 VAE_FOLDER = "vae"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A question about images."""
-
-    text: str
-    images: tuple[Image.Image, ...] = ()
-    system: str = ""
-    max_new_tokens: int = 32
 
 
 class JanusFlowPipeline:
@@ -39,6 +31,7 @@ class JanusFlowPipeline:
 
     def __init__(self, model: JanusFlow, processor: Processor, vae: AutoencoderKL) -> None:
         self.model, self.processor, self.vae = model.eval(), processor, vae.eval()
+        self.understanding = Understanding(model, processor)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, vae: str | Path | None = None, device: str = "cpu", dtype: str = "float32") -> Self:
@@ -60,9 +53,9 @@ class JanusFlowPipeline:
         vae_path = Path(vae) if vae else path / VAE_FOLDER
         if not (vae_path / "config.json").is_file():
             raise UserError(f"no VAE in {vae_path}; the published JanusFlow uses the SDXL VAE: name its folder with vae=...")
-        model = JanusFlow.from_pretrained(path)
+        model = JanusFlow.from_pretrained(path, dtype=kind, device=device)
         decoder = AutoencoderKL.from_pretrained(vae_path, local_files_only=True)
-        return cls(model.to(device, kind), load_processor(path, model), decoder.to(device=device, dtype=kind))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
+        return cls(model, load_processor(path, model), decoder.to(device=device, dtype=kind))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -141,30 +134,9 @@ class JanusFlowPipeline:
 
         return [image for images in in_batches(len(prompts), max(1, len(prompts)), batch) for image in images]
 
-    @torch.no_grad()
     def answer(self, questions: Sequence[Question]) -> list[str]:
-        """Answer questions one by one, each by the likeliest tokens."""
-        return [self._answer(question) for question in questions]
-
-    def _answer(self, question: Question) -> str:
-        text = question.text
-        placeholders = text.count(IMAGE_PLACEHOLDER)
-        if placeholders and placeholders != len(question.images):
-            raise UserError(f"the question has {placeholders} image placeholders but {len(question.images)} images")
-        if not placeholders:
-            text = f"{IMAGE_PLACEHOLDER}\n" * len(question.images) + text
-        messages = [Message("User", text), Message("Assistant", "")]
-        ids, places = self.processor.conversation(format_prompt(messages, system=question.system, template=self.processor.template))
-        device = self.model.device
-        tokens = torch.tensor([ids], device=device)
-        if question.images:
-            pixels = torch.stack([self.processor.images(image) for image in question.images])[None].to(device)
-            embeds = self.model.embed_conversation(tokens, torch.tensor([places], device=device), pixels)
-        else:
-            embeds = self.model.embed(tokens)
-        valid = torch.ones(tokens.shape, dtype=torch.bool, device=device)
-        answer = self.model.greedy(embeds, valid, max_new_tokens=question.max_new_tokens, stop_id=self.processor.end_id)
-        return self.processor.decode(answer[0])
+        """Answer questions in batches; requests about one image compute it once. See `Understanding`."""
+        return self.understanding.answer(questions)
 
 
 def load_processor(path: Path, model: JanusFlow) -> Processor:

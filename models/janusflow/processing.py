@@ -135,6 +135,10 @@ class Processor:
         """Tokenise with the begin-of-sentence token in front."""
         return list(self.tokenizer.encode(text))  # pyright: ignore[reportAttributeAccessIssue]
 
+    def encode_more(self, text: str) -> list[int]:
+        """Tokenise text that goes on after other text."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))  # pyright: ignore[reportAttributeAccessIssue]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Turn tokens back into text, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()  # pyright: ignore[reportAttributeAccessIssue]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from jfeval.models.janusflow.config import FlowConfig
 
@@ -77,11 +78,13 @@ class MidBlock(nn.Module):
     def __init__(self, blocks: int, width: int, time_width: int, *, eps: float, bias: bool) -> None:
         super().__init__()
         self.res_blocks = nn.ModuleList(ConvNeXtBlock(width, time_width, eps=eps, bias=bias) for _ in range(blocks))
+        self.checkpointing = False
 
     def forward(self, x: Tensor, t_emb: Tensor) -> Tensor:
         """Apply the blocks in turn."""
         for block in self.res_blocks:
-            x = block(x, t_emb)
+            again = self.checkpointing and self.training
+            x = checkpoint(block, x, t_emb, use_reentrant=False) if again else block(x, t_emb)
         return x
 
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, SiglipModel, SiglipVisionConfig
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.checkpoint import to_published
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline, load_processor
@@ -185,7 +184,7 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
 
 def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
     """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``)."""
-    model = JanusFlow.from_pretrained(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
+    model = JanusFlow.from_pretrained(part.inputs["start"], dtype=torch.float32) if "start" in part.inputs else assemble(settings, part)
     model.language_model.model.config._attn_implementation = "eager"  # short sequences: faster than fused attention on a CPU
     if settings.compile_blocks:
         compile_blocks(model)
@@ -249,17 +248,7 @@ def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
 
 def save_model(model: JanusFlow, folder: Path, dtype: torch.dtype = torch.float32, *, shard_bytes: int = 0) -> None:
     """Write ``config.json`` and ``model.safetensors`` in the published form, in several files where one would exceed ``shard_bytes``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_published(model.state_dict()).items()}
-    shards: list[dict[str, Tensor]] = [{}]
-    for name, tensor in tensors.items():
-        if shard_bytes and shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > shard_bytes:
-            shards.append({})
-        shards[-1][name] = tensor
-    for number, shard in enumerate(shards, 1):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / name, metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(model.config.to_published(), indent=1) + "\n", encoding="utf-8")
+    model.save_pretrained(folder, dtype=dtype, shard_bytes=shard_bytes)
 
 
 def draw_samples(pipeline: JanusFlowPipeline, settings: StageSettings, path: Path, columns: int = 4, scale: int = 3) -> None:

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.checkpoint import published_shapes, to_internal, to_published
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.names import published_shapes, to_internal, to_published
 from jfeval.models.training.stages import save_model
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from jfeval.models.janusflow.decoding import greedy
 from jfeval.models.janusflow.model import PromptBatch, causal_mask
 from jfeval.models.janusflow.sampling import SamplerSettings, noise, sample
 
@@ -120,15 +121,15 @@ def test_understanding_leaves_its_arguments_alone_and_trains_the_begin_vector(mo
 def test_greedy_rows_padded_left_equal_single_rows(model):
     rows = prompts(4, 7)
     batch = PromptBatch.from_lists(rows, pad_id=PAD)
-    together = model.greedy(model.embed(batch.ids), batch.valid, max_new_tokens=5)
+    together = greedy(model, model.embed(batch.ids), batch.valid, max_new_tokens=5)
     for ids, expected in zip(rows, together, strict=True):
         alone = torch.tensor([ids])
-        assert model.greedy(model.embed(alone), torch.ones_like(alone, dtype=torch.bool), max_new_tokens=5) == [expected]
+        assert greedy(model, model.embed(alone), torch.ones_like(alone, dtype=torch.bool), max_new_tokens=5) == [expected]
 
 
 def test_greedy_stops_at_the_end_token(model):
     ids = torch.tensor([prompts(4)[0]])
     valid = torch.ones_like(ids, dtype=torch.bool)
-    free = model.greedy(model.embed(ids), valid, max_new_tokens=6)[0]
+    free = greedy(model, model.embed(ids), valid, max_new_tokens=6)[0]
     stop = free[2]
-    assert model.greedy(model.embed(ids), valid, max_new_tokens=6, stop_id=stop)[0] == free[: free.index(stop)]
+    assert greedy(model, model.embed(ids), valid, max_new_tokens=6, stop_id=stop)[0] == free[: free.index(stop)]

@@ -1,0 +1,57 @@
+"""From what a person names, a folder or a Hugging Face hub id, to a folder on this machine."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from jfeval.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+_TRUE = {"1", "on", "true", "yes"}
+
+
+def local_folder(source: str | Path, revision: str = "") -> Path:
+    """Return the folder of a checkpoint, downloading it first where ``source`` is a hub id.
+
+    A folder wins over a hub id of the same spelling. A hub id needs the full commit it stands for, so that the same name means the same
+    weights next year. With ``HF_HUB_OFFLINE=1`` only what an earlier call downloaded is used.
+
+    Args:
+        source: A folder, or ``owner/name`` on the Hugging Face hub.
+        revision: 40 hexadecimal digits, the commit to take; for hub ids only.
+
+    Raises:
+        UserError: Neither a folder nor a hub id; the revision is missing or no commit; the download failed.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if revision:
+            raise UserError(f"{path} is a folder, which has no revision; leave the revision out, or name a hub id")
+        return path
+    name = str(source)
+    if not _HUB_ID.fullmatch(name):
+        raise UserError(f"{name} is no folder; a JanusFlow checkpoint is a folder with config.json and weights, or a hub id OWNER/NAME")
+    if not _COMMIT.fullmatch(revision):
+        given = f"{revision!r} is no commit" if revision else f"there is no folder {name}, and as a hub id it needs a revision"
+        raise UserError(f"{given}: give the 40 hexadecimal digits listed at https://huggingface.co/{name}/commits")
+    folder = _download(name, revision, [*_SMALL_FILES, "*.safetensors"])
+    if not any(folder.glob("*.safetensors")):
+        folder = _download(name, revision, [*_SMALL_FILES, "*.bin"])
+    return folder
+
+
+def _download(name: str, revision: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
+    except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        hint = "HF_HUB_OFFLINE is set: unset it, or download the revision first" if offline else "check name, revision, access and network"
+        raise UserError(f"cannot get {name} at {revision} from the Hugging Face hub; {hint}. {str(error)[:300]}") from error
