@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jfeval.benchmarks import dpg_goldens, geneval_goldens, mmbench_goldens, pope_goldens
+from jfeval.benchmarks import dpg_goldens, geneval_goldens, mmbench_goldens, pope_goldens, seed_goldens
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 
 
@@ -25,6 +25,6 @@ SUITES: tuple[GoldenSuite, ...] = (
     _without_check("understanding/gqa", "gqa.jsonl", "gqa.aggregate.json"),
     *mmbench_goldens.SUITES,
     *pope_goldens.SUITES,
-    _without_check("understanding/seed", "seed.jsonl", "seed.aggregate.json"),
+    *seed_goldens.SUITES,
     _without_check("understanding/prompts", "prompts.jsonl"),
 )

@@ -11,26 +11,26 @@ from jfeval.schema import JsonObject
 PER_CATEGORY = 12
 """Questions of each leaf ability; with their rotations more than 300 rows."""
 
-CATEGORIES: tuple[tuple[str, str, str], ...] = (
-    ("coarse_perception", "image_scene", "description"),
-    ("finegrained_perception (instance-level)", "attribute_recognition", "color"),
-    ("finegrained_perception (instance-level)", "object_localization", "place"),
-    ("finegrained_perception (cross-instance)", "spatial_relationship", "side"),
-    ("finegrained_perception (cross-instance)", "attribute_comparison", "larger"),
-    ("attribute_reasoning", "physical_property_reasoning", "property"),
-    ("relation_reasoning", "physical_relation", "nearest"),
-    ("logic_reasoning", "future_prediction", "removal"),
+CATEGORIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("coarse_perception", "image_scene", ("description",)),
+    ("finegrained_perception (instance-level)", "attribute_recognition", ("color", "shape", "size")),
+    ("finegrained_perception (instance-level)", "object_localization", ("place",)),
+    ("finegrained_perception (cross-instance)", "spatial_relationship", ("side",)),
+    ("finegrained_perception (cross-instance)", "attribute_comparison", ("larger",)),
+    ("attribute_reasoning", "physical_property_reasoning", ("property",)),
+    ("relation_reasoning", "physical_relation", ("nearest",)),
+    ("logic_reasoning", "future_prediction", ("removal",)),
 )
-"""L2 ability, leaf ability and kind of question: those of the twenty leaf abilities that flat shapes can express."""
+"""L2 ability, leaf ability and kinds of question, in turn: those of the twenty leaf abilities that flat shapes can express."""
 
 
 @lru_cache(maxsize=2)
 def published_rows(seed: int) -> tuple[Published, ...]:
     """Draw the edition's rows, base rows and rotations, in the order of their indices."""
     rows: list[Published] = []
-    for place, (l2, category, kind) in enumerate(CATEGORIES):
+    for place, (l2, category, kinds) in enumerate(CATEGORIES):
         for number in range(PER_CATEGORY):
-            question = choice_question(kind, seed=seed, index=number, stream="mmbench")
+            question = choice_question(kinds[number % len(kinds)], seed=seed, index=number, stream="mmbench")
             image = partial(render_png, question.scene)
             key = f"scene {place * PER_CATEGORY + number}"
             for shift in range(len(question.options)):

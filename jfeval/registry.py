@@ -45,6 +45,7 @@ BENCHMARKS: Mapping[str, str] = {
     "pope": "jfeval.benchmarks.pope:Pope",
     "mmbench": "jfeval.benchmarks.mmbench:MMBench",
     "mmbench-cn": "jfeval.benchmarks.mmbench:MMBenchCN",
+    "seed": "jfeval.benchmarks.seed:Seed",
 }
 _TABLES: Mapping[Kind, Mapping[str, str]] = {"model": MODELS, "benchmark": BENCHMARKS}
 _GROUPS: Mapping[Kind, str] = {"model": "jfeval.models", "benchmark": "jfeval.benchmarks"}

@@ -45,6 +45,8 @@ _CLEAR_PLACE = 6
 _CLEAR_DISTANCE = 6.0
 """Pixels by which the nearest object is nearer than any other."""
 _WRONG = 3
+_GOALS = 12
+"""A number that three and four answers divide."""
 _SIDES: Mapping[Relation, str] = {
     "left of": "to the left of it",
     "right of": "to the right of it",
@@ -85,7 +87,7 @@ def choice_question(kind: str, *, seed: int, index: int, stream: str) -> ChoiceQ
         stream: Names the benchmark, so that two of them ask about different scenes.
     """
     rng = scene_rng(seed, f"choices/{stream}/{kind}", index)
-    goal = int(rng.integers(_WRONG + 1))
+    goal = int(rng.integers(_GOALS))
     draft, scene = None, None
     while draft is None or scene is None:
         scene = sample_scene(rng, "test")
@@ -133,6 +135,23 @@ def _color(scene: Scene, rng: np.random.Generator, _goal: int) -> _Draft | None:
     return _Draft(question=f"What color is the {thing.shape}?", right=thing.color, wrong=_other_colors(thing))
 
 
+def _shape(scene: Scene, rng: np.random.Generator, _goal: int) -> _Draft | None:
+    thing = pick(rng, scene.things)
+    if sum(other.color == thing.color for other in scene.things) > 1:
+        return None
+    wrong = [shape for shape in SHAPES if shape != thing.shape and (thing.color, shape) not in HELD_OUT_PAIRS]
+    return _Draft(question=f"What shape is the {thing.color} object?", right=thing.shape, wrong=wrong)
+
+
+def _size(scene: Scene, rng: np.random.Generator, goal: int) -> _Draft | None:
+    """Ask for one of three sizes, each as often."""
+    thing, name = _pick_named(scene, rng)
+    sizes = list(SIZES)
+    if name is None or thing.size != sizes[goal % len(sizes)]:
+        return None
+    return _Draft(question=f"What size is the {name}?", right=thing.size, wrong=[size for size in sizes if size != thing.size])
+
+
 def _property(scene: Scene, rng: np.random.Generator, _goal: int) -> _Draft | None:
     """Ask for the colour of the object that has a property of its shape."""
     thing = pick(rng, scene.things)
@@ -143,13 +162,12 @@ def _property(scene: Scene, rng: np.random.Generator, _goal: int) -> _Draft | No
 
 
 def _place(scene: Scene, rng: np.random.Generator, goal: int) -> _Draft | None:
-    thing = pick(rng, scene.things)
+    thing, name = _pick_named(scene, rng)
     dx, dy = thing.x - (CANVAS - 1) / 2, thing.y - (CANVAS - 1) / 2
-    name = _unique(thing, scene)
     if name is None or min(abs(dx), abs(dy)) < _CLEAR_PLACE:
         return None
     right = f"{'top' if dy < 0 else 'bottom'} {'left' if dx < 0 else 'right'}"
-    if right != PLACES[goal]:
+    if right != PLACES[goal % len(PLACES)]:
         return None
     return _Draft(question=f"Where in the image is the {name}?", right=right, wrong=[place for place in PLACES if place != right])
 
@@ -161,7 +179,7 @@ def _side(scene: Scene, rng: np.random.Generator, goal: int) -> _Draft | None:
     subject, target = (scene.things[i] for i in rng.permutation(len(scene.things))[:2])
     relations = clear_relations(subject, target)
     first, second = _unique(subject, scene), _unique(target, scene)
-    if relations != [RELATIONS[goal]] or first is None or second is None:
+    if relations != [RELATIONS[goal % len(RELATIONS)]] or first is None or second is None:
         return None
     question = f"Look at the {second}. Where is the {first}?"
     return _Draft(question=question, right=_SIDES[relations[0]], wrong=[text for key, text in _SIDES.items() if key != relations[0]])
@@ -207,19 +225,21 @@ def _removal(scene: Scene, rng: np.random.Generator, goal: int) -> _Draft | None
 
 def _number(question: str, count: int, goal: int, hint: str = "") -> _Draft | None:
     """Offer the numbers 0 to 3."""
-    if count != goal:
+    if count != goal % (_WRONG + 1):
         return None
     return _Draft(question=question, right=str(count), wrong=[str(n) for n in range(_WRONG + 1) if n != count], hint=hint)
 
 
 _Maker = Callable[[Scene, np.random.Generator, int], _Draft | None]
-"""Makes a question of a scene, or says that it does not fit. The number from 0 to 3 is drawn beforehand: where answers are numbers or
-places, it decides which one is right, so that each is right as often."""
+"""Makes a question of a scene, or says that it does not fit. The number is drawn beforehand: where answers are numbers,
+places or sizes, it decides which one is right, so that each is right as often."""
 
 KINDS: Mapping[str, _Maker] = {
     "description": _description,
     "presence": _presence,
     "color": _color,
+    "shape": _shape,
+    "size": _size,
     "property": _property,
     "place": _place,
     "side": _side,
@@ -234,6 +254,11 @@ KINDS: Mapping[str, _Maker] = {
 def _unique(thing: Thing, scene: Scene) -> str | None:
     """Name an object by colour and shape where that fits no other."""
     return _NAMED.words(thing) if scene.kinds.count(thing.kind) == 1 else None
+
+
+def _pick_named(scene: Scene, rng: np.random.Generator) -> tuple[Thing, str | None]:
+    thing = pick(rng, scene.things)
+    return thing, _unique(thing, scene)
 
 
 def _other_colors(thing: Thing) -> list[str]:
