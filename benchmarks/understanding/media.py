@@ -233,12 +233,13 @@ def parquet_files(folder: Path, *patterns: str) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.suffix == ".parquet" and path.is_file()})
 
 
-def read_parquet(files: Sequence[Path], *, columns: Sequence[str], image: str = "image") -> list[TableRow]:
+def read_parquet(files: Sequence[Path], *, columns: Sequence[str], optional: Sequence[str] = (), image: str = "image") -> list[TableRow]:
     """Read rows of Parquet files; image bytes stay on disk.
 
     Args:
         files: The files, in order.
         columns: Columns that must be there; others are left unread.
+        optional: Columns that are read where they are there.
         image: The image column, ``{bytes, path}`` or a list of such; an empty name for a table without images.
 
     Raises:
@@ -254,10 +255,11 @@ def read_parquet(files: Sequence[Path], *, columns: Sequence[str], image: str = 
             missing = [name for name in (*columns, *([image] if image else [])) if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(file.schema_arrow.names)[:200]}")
+            wanted = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
             number = 0
             for group in range(file.num_row_groups):
                 sizes = _image_counts(file, group, image) if image else []
-                for position, cells in enumerate(file.read_row_group(group, columns=list(columns)).to_pylist()):
+                for position, cells in enumerate(file.read_row_group(group, columns=wanted).to_pylist()):
                     number += 1
                     count = sizes[position] if image else 0
                     readers = tuple(_parquet_reader(path, group, image, position, item) for item in range(count))

@@ -46,11 +46,18 @@ def answer_kinds(answer: str, *, ambiguous: bool) -> dict[str, float]:
     return {"empty": float(empty), "refused": float(refused), "ambiguous": float(ambiguous and not empty and not refused)}
 
 
-def answer_counts(scores: Sequence[Score], metric: Namer) -> list[Metric]:
-    """Return the share of empty, refused and ambiguous answers, each answer counted once however many scores it has."""
+def answer_counts(scores: Sequence[Score], metric: Namer, *, ambiguous: str = "") -> list[Metric]:
+    """Return the share of empty, refused and ambiguous answers, each answer counted once however many scores it has.
+
+    Args:
+        scores: Scores with the values of `answer_kinds`.
+        metric: Names the metrics.
+        ambiguous: Says what is ambiguous here, where that is not the usual.
+    """
     first = list({score.sample_id: score for score in scores}.values())
     found = []
-    for name, detail in ANSWER_KINDS.items():
+    for name, usual in ANSWER_KINDS.items():
+        detail = ambiguous if name == "ambiguous" and ambiguous else usual
         share = estimate(ratio((score.values[name], 1.0, score.cluster) for score in first))
         count = round(share.value * share.n)
         found.append(metric(name, share, f"{detail} {count} of {share.n} answers."))
