@@ -66,9 +66,15 @@ class JanusFlowSystem:
         """Answer each request by the likeliest tokens."""
         return self.pipeline.answer([_question(request) for request in requests])
 
+    def option_losses(self, requests: Sequence[TextRequest]) -> list[list[float]]:
+        """Weigh each request's options: negative log-likelihood in nats of the option and of its end."""
+        questions, options = [_question(request) for request in requests], [request.options for request in requests]
+        found = self.pipeline.understanding.log_likelihood(questions, options, with_end=True)
+        return [[-one.total for one in likelihoods] for likelihoods in found]
+
 
 def _question(request: TextRequest) -> Question:
-    images = tuple(Image.open(io.BytesIO(data)).convert("RGB") for data in request.images)
+    images = tuple(Image.open(io.BytesIO(data)) for data in request.images)
     text = request.question
     if IMAGE_PLACEHOLDER not in text:
         text = f"{IMAGE_PLACEHOLDER}{request.separator}" * len(images) + text

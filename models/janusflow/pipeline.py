@@ -1,7 +1,6 @@
 """JanusFlow ready for use: model, tokenizer, image processor and VAE, loaded from one folder."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,20 +9,21 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from jfeval.errors import UserError
+from jfeval.errors import UserError, unknown
 from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
+from jfeval.models.janusflow.hub import local_folder
 from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
-from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.janusflow.processing import Processor, load_processor
 from jfeval.models.janusflow.sampling import StepCallback, noise, sample
 from jfeval.models.janusflow.settings import SamplerSettings
 from jfeval.models.janusflow.understanding import Question, Understanding
 
-__all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question", "content_hash", "load_processor"]
+__all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question", "content_hash"]
 
 VAE_FOLDER = "vae"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class JanusFlowPipeline:
@@ -34,28 +34,39 @@ class JanusFlowPipeline:
         self.understanding = Understanding(model, processor)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, vae: str | Path | None = None, device: str = "cpu", dtype: str = "float32") -> Self:
-        """Load a checkpoint folder.
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str = "",
+        vae: str | Path | None = None,
+        vae_revision: str = "",
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> Self:
+        """Load a checkpoint.
 
         Args:
-            path: Folder with ``config.json``, weights and tokenizer files.
-            vae: Folder of the VAE in diffusers form; None means ``path/vae``.
+            path: Folder with ``config.json``, weights and tokenizer files, or a hub id ``owner/name``.
+            revision: The commit of a hub id, 40 hexadecimal digits.
+            vae: Folder or hub id of the VAE in diffusers form; None means ``path/vae``.
+            vae_revision: The commit of the VAE's hub id.
             device: Where to run.
-            dtype: ``float32`` or ``bfloat16``, the type of model and VAE weights; the sampler's state is float32 either way.
+            dtype: ``float32`` or ``bfloat16``, the type of model and VAE weights; the sampler's state has a setting of its own.
 
         Raises:
             UserError: Something is missing or does not fit; named.
         """
-        path = Path(path)
-        if not path.is_dir():
-            raise UserError(f"{path} is no folder; a JanusFlow checkpoint is a folder with config.json, weights and tokenizer files")
-        kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-        vae_path = Path(vae) if vae else path / VAE_FOLDER
+        folder = local_folder(path, revision)
+        if dtype not in DTYPES:
+            raise unknown("dtype", dtype, DTYPES)
+        kind = DTYPES[dtype]
+        vae_path = local_folder(vae, vae_revision) if vae else folder / VAE_FOLDER
         if not (vae_path / "config.json").is_file():
             raise UserError(f"no VAE in {vae_path}; the published JanusFlow uses the SDXL VAE: name its folder with vae=...")
-        model = JanusFlow.from_pretrained(path, dtype=kind, device=device)
+        model = JanusFlow.from_pretrained(folder, dtype=kind, device=device)
         decoder = AutoencoderKL.from_pretrained(vae_path, local_files_only=True)
-        return cls(model, load_processor(path, model), decoder.to(device=device, dtype=kind))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
+        return cls(model, load_processor(folder, model.config), decoder.to(device=device, dtype=kind))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -137,31 +148,6 @@ class JanusFlowPipeline:
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """Answer questions in batches; requests about one image compute it once. See `Understanding`."""
         return self.understanding.answer(questions)
-
-
-def load_processor(path: Path, model: JanusFlow) -> Processor:
-    """Load tokenizer and image settings of a checkpoint folder.
-
-    Raises:
-        UserError: ``tokenizer.json`` is missing, or its vocabulary is larger than the model's.
-    """
-    file = path / "tokenizer.json"
-    if not file.is_file():
-        raise UserError(f"no tokenizer.json in {path}; copy the tokenizer files of the checkpoint there")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-    if len(tokenizer) > model.config.language.vocab_size:
-        raise UserError(
-            f"the tokenizer in {path} has {len(tokenizer)} tokens, more than the model's vocabulary of {model.config.language.vocab_size}"
-        )
-    settings_file = path / "preprocessor_config.json"
-    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
-    images = ImageProcessor(
-        image_size=int(settings.get("image_size", model.config.vision.image_size)),
-        min_size=int(settings.get("min_size", 14)),
-        mean=tuple(settings.get("image_mean", (0.5, 0.5, 0.5))),
-        std=tuple(settings.get("image_std", (0.5, 0.5, 0.5))),
-    )
-    return Processor(tokenizer, images, tokens_per_image=model.config.vision.tokens)
 
 
 def content_hash(path: Path) -> str:

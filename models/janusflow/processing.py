@@ -1,18 +1,25 @@
 """Text and images in the form the model reads: prompt templates, token ids and pixels."""
 
-from collections.abc import Sequence
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError, unknown
+from jfeval.models.janusflow.config import JanusFlowConfig
 
 Role: TypeAlias = Literal["User", "Assistant"]
 
+BEGIN_OF_SENTENCE = "<｜begin▁of▁sentence｜>"
 END_OF_SENTENCE = "<｜end▁of▁sentence｜>"
 IMAGE_PLACEHOLDER = "<image_placeholder>"
 
@@ -54,6 +61,47 @@ def format_prompt(messages: Sequence[Message], *, system: str = "", template: st
     return text
 
 
+_ORIENTATION = 0x0112
+"""EXIF tag of a photo's rotation; 1 is upright."""
+_BYTE, _PER_BYTE = 255, 257
+"""The largest 8-bit value, and how many 16-bit values make one of 8 bits: 65535 / 255."""
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a photo as its EXIF orientation says; damaged EXIF data is ignored.
+
+    Differs: the published script leaves photos as the sensor saw them.
+    """
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+        return ImageOps.exif_transpose(image) if turned else image
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return image
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit RGB: transparency is laid on white, 16-bit grey is divided by 257.
+
+    Differs: the published script drops the alpha channel, which shows whatever colour hides under transparent pixels, often black, and
+    cuts 16-bit values at 255. Opaque 8-bit images come out the same.
+
+    Raises:
+        UserError: Pixels are floating-point numbers, which have no agreed range.
+    """
+    if image.mode == "F":
+        raise UserError("the image has floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64)
+        wide = image.mode != "I" or grey.max(initial=0) > _BYTE
+        return Image.fromarray((grey / _PER_BYTE if wide else grey).round().clip(0, _BYTE).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    if layer.getextrema()[3] == (_BYTE, _BYTE):
+        return image.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageProcessor:
     """Fits an image into a square without changing its proportions and normalises it.
@@ -68,9 +116,10 @@ class ImageProcessor:
 
     def square(self, image: Image.Image) -> Image.Image:
         """Resize the longer side to ``image_size`` (bicubic, sides truncated) and centre on a canvas of the mean colour."""
+        image = upright(image)
         side, longer = self.image_size, max(image.size)
         width, height = (max(int(s / longer * side), self.min_size) for s in image.size)
-        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        resized = as_rgb(image).resize((width, height), Image.Resampling.BICUBIC)
         canvas = Image.new("RGB", (side, side), tuple(int(255 * m) for m in self.mean))
         canvas.paste(resized, ((side - width) // 2, (side - height) // 2))
         return canvas
@@ -84,8 +133,12 @@ class ImageProcessor:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """The strings that a tokenizer must know as single tokens. The defaults are the published code's."""
+    """The strings that a tokenizer must know as single tokens.
 
+    Source of the defaults: deepseek-ai/Janus @ 1daa72f, janus/janusflow/models/processing_vlm.py, and the deepseek-llm tokenizer.
+    """
+
+    begin: str = BEGIN_OF_SENTENCE
     image: str = IMAGE_PLACEHOLDER
     image_start: str = "<begin_of_image>"
     image_end: str = "<end_of_image>"
@@ -93,13 +146,19 @@ class SpecialTokens:
     pad: str = "<｜▁pad▁｜>"
     end: str = END_OF_SENTENCE
 
+    @classmethod
+    def from_published(cls, settings: Mapping[str, Any]) -> Self:
+        """Read the tags of a ``processor_config.json``; what it does not name keeps its default."""
+        tags = {"image": "image_tag", "image_start": "image_start_tag", "image_end": "image_end_tag", "generation_start": "image_gen_tag"}
+        return cls(**{name: str(settings[key]) for name, key in tags.items() if settings.get(key)})
+
 
 class Processor:
     """Turns prompts and conversations into token ids."""
 
     def __init__(
         self,
-        tokenizer: "object",
+        tokenizer: PreTrainedTokenizerFast,
         images: ImageProcessor,
         *,
         tokens_per_image: int,
@@ -125,7 +184,7 @@ class Processor:
         self.start_tag: str = getattr(self.special, name)
 
     def _token(self, text: str) -> int:
-        token = self.tokenizer.convert_tokens_to_ids(text)  # pyright: ignore[reportAttributeAccessIssue]
+        token = self.tokenizer.convert_tokens_to_ids(text)
         unk = getattr(self.tokenizer, "unk_token_id", None)
         if token is None or (token == unk and unk is not None):
             raise UserError(f"the tokenizer does not know the special token {text!r}; it does not belong to this checkpoint")
@@ -133,15 +192,15 @@ class Processor:
 
     def encode(self, text: str) -> list[int]:
         """Tokenise with the begin-of-sentence token in front."""
-        return list(self.tokenizer.encode(text))  # pyright: ignore[reportAttributeAccessIssue]
+        return list(self.tokenizer.encode(text))
 
     def encode_more(self, text: str) -> list[int]:
         """Tokenise text that goes on after other text."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))  # pyright: ignore[reportAttributeAccessIssue]
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn tokens back into text, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()  # pyright: ignore[reportAttributeAccessIssue]
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def generation_prompt(self, prompt: str) -> list[int]:
         """Return the prompt's ids without its last token, whose place the time embedding takes.
@@ -165,3 +224,56 @@ class Processor:
                 ids.append(token)
                 places.append(False)
         return ids, places
+
+
+def load_processor(path: Path, config: JanusFlowConfig) -> Processor:
+    """Load tokenizer, tags, template and image settings of a checkpoint folder.
+
+    Read are ``tokenizer.json`` and, where they exist, ``processor_config.json`` and ``preprocessor_config.json``.
+
+    Raises:
+        UserError: ``tokenizer.json`` is missing, its vocabulary is larger than the model's, a special token is unknown, or a setting does
+            not fit the model; names the file and the key.
+    """
+    if not (path / "tokenizer.json").is_file():
+        raise UserError(f"no tokenizer.json in {path}; copy the tokenizer files of the checkpoint there")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+    vocabulary, vision = config.language.vocab_size, config.vision
+    if len(tokenizer) > vocabulary:
+        raise UserError(f"the tokenizer in {path} has {len(tokenizer)} tokens, more than the model's vocabulary of {vocabulary}")
+    chat = _settings(path / "processor_config.json")
+    _must_be(path / "processor_config.json", chat, {"num_image_tokens": vision.tokens, "add_special_token": False})
+    template = str(chat.get("sft_format", "deepseek_old"))
+    if template not in TEMPLATES:
+        raise unknown("prompt template (sft_format)", template, TEMPLATES)
+    pixels = _settings(path / "preprocessor_config.json")
+    _must_be(path / "preprocessor_config.json", pixels, {"image_size": vision.image_size, "do_normalize": True, "rescale_factor": 1 / 255})
+    images = ImageProcessor(
+        image_size=vision.image_size,
+        min_size=int(pixels.get("min_size", ImageProcessor.min_size)),
+        mean=tuple(pixels.get("image_mean", ImageProcessor.mean)),
+        std=tuple(pixels.get("image_std", ImageProcessor.std)),
+    )
+    return Processor(tokenizer, images, tokens_per_image=vision.tokens, template=template, special=SpecialTokens.from_published(chat))
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is no file."""
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} holds no JSON object")
+    return found
+
+
+def _must_be(file: Path, settings: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse settings that mean something this model does not do."""
+    for key, value in expected.items():
+        given = settings.get(key, value)
+        same = math.isclose(given, value, rel_tol=1e-6) if isinstance(given, int | float) else given == value
+        if not same:
+            raise UserError(f"{file.name} says {key} = {given}, but this model needs {value}; it belongs to another checkpoint")

@@ -22,8 +22,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
-from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline, load_processor
-from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
+from jfeval.models.janusflow.processing import ImageProcessor, Processor, load_processor
 from jfeval.models.janusflow.sampling import SamplerSettings
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
 from jfeval.models.training.corpus import plain_texts
@@ -288,7 +288,7 @@ def export(settings: ExportSettings, part: Part) -> dict[str, float]:
     images = ImageProcessor(image_size=model.config.vision.image_size)
     preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
     (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")
-    load_processor(out, model)
+    load_processor(out, model.config)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     if megabytes > settings.max_megabytes:
         raise UserError(f"the exported model has {megabytes:.1f} MB, more than max_megabytes = {settings.max_megabytes}")

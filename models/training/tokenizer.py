@@ -16,17 +16,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
+from jfeval.models.janusflow.processing import SpecialTokens
 from jfeval.models.training.corpus import plain_texts, vocabulary_texts
 from jfeval.models.training.data import Scenes
 from jfeval.models.training.part import Part
 
 log = logging.getLogger(__name__)
 
-BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
-IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
-GENERATION_START = "<｜begin▁of▁generation｜>"
-SPECIAL = (BOS, EOS, PAD, IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END, GENERATION_START)
-"""Source: deepseek-ai/Janus @ 1daa72f, janus/janusflow/models/processing_vlm.py, and the deepseek-llm tokenizer."""
+_TOKENS = SpecialTokens()
+BOS, EOS, PAD = _TOKENS.begin, _TOKENS.end, _TOKENS.pad
+SPECIAL = (BOS, EOS, PAD, _TOKENS.image, _TOKENS.image_start, _TOKENS.image_end, _TOKENS.generation_start)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,13 @@
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.training.tokenizer import BOS, EOS, PAD, TokenizerSettings, build_tokenizer
+
+VOCABULARY = 300
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +19,7 @@ def config() -> JanusFlowConfig:
             num_hidden_layers=3,
             num_attention_heads=2,
             num_key_value_heads=2,
-            vocab_size=50,
+            vocab_size=VOCABULARY,
             max_position_embeddings=512,
         ),
         vision=VisionConfig(model_name="tiny", image_size=16, patch_size=4, width=16, layers=2, heads=2),
@@ -31,3 +36,16 @@ def model(config: JanusFlowConfig) -> JanusFlow:
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return built.eval()
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes, a few words and the special tokens."""
+    words = ["what is this", "a red circle", "yes no"] * 9
+    built = build_tokenizer(words, TokenizerSettings(size=VOCABULARY - 10))
+    return PreTrainedTokenizerFast(tokenizer_object=built, bos_token=BOS, eos_token=EOS, pad_token=PAD)
+
+
+@pytest.fixture
+def processor(tokenizer: PreTrainedTokenizerFast, config: JanusFlowConfig) -> Processor:
+    return Processor(tokenizer, ImageProcessor(image_size=config.vision.image_size), tokens_per_image=config.vision.tokens)
