@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jfeval.benchmarks import dpg_goldens, geneval_goldens, mmbench_goldens, pope_goldens, seed_goldens
+from jfeval.benchmarks import dpg_goldens, geneval_goldens, gqa_goldens, mmbench_goldens, pope_goldens, seed_goldens
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 
 
@@ -22,7 +22,7 @@ SUITES: tuple[GoldenSuite, ...] = (
     *dpg_goldens.SUITES,
     _without_check("mplug", "tiny.npz", "tiny.json"),
     _without_check("fid", "features_2048.npz", "features_small.npz", "logits.npz"),
-    _without_check("understanding/gqa", "gqa.jsonl", "gqa.aggregate.json"),
+    *gqa_goldens.SUITES,
     *mmbench_goldens.SUITES,
     *pope_goldens.SUITES,
     *seed_goldens.SUITES,
