@@ -1,22 +1,20 @@
 """The command line. The only module that reaches all four packages, and only inside its commands, so that ``--help`` answers at once."""
 
-import sys
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from jfeval import __version__
+from jfeval.cli_evaluate import Refused, evaluate, run_settings, show, with_own
 from jfeval.cli_make import chat, data, generate, train
 from jfeval.cli_options import FILE, FOLDER, given, model_options, together
+from jfeval.cli_sweep import sweep
 from jfeval.errors import UserError
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
     from jfeval.settings import RunSettings
-    from jfeval.store import Store
 
 
 class _Commands(click.Group):
@@ -26,20 +24,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            raise _Refused(str(error)) from error
-
-
-class _Refused(click.ClickException):
-    exit_code = 2
-
-    def format_message(self) -> str:
-        from jfeval.console import clean
-
-        return clean(self.message)
-
-
-class _Failed(_Refused):
-    exit_code = 1
+            raise Refused(str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -105,14 +90,14 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     benchmark_overrides = list(values.pop("set_benchmark", ()))
     model_values = {key: values.pop(key) for key in ("guidance_scale", "num_steps") if key in values}
     overrides = list(values.pop("overrides", ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
-    settings = resolve(_run_settings(), file=config, values=values)
+    settings = resolve(run_settings(), file=config, values=values)
     check_name("benchmark", settings.benchmark)
-    settings = _with_own(settings, model_values, overrides, benchmark_overrides)
+    settings = with_own(settings, model_values, overrides, benchmark_overrides)
     benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
     if dry_run:
         _print_plan(settings, benchmark)
         return
-    _evaluate(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=True, report=not no_report)
+    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=True, report=not no_report)
 
 
 @main.command()
@@ -145,10 +130,10 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
     from jfeval.settings import resolve
 
     benchmark_overrides = list(values.pop("set_benchmark", ()))
-    settings = resolve(_run_settings(), values={**values, "model": "folder"})
-    settings = _with_own(settings, {"path": images}, [], benchmark_overrides)
+    settings = resolve(run_settings(), values={**values, "model": "folder"})
+    settings = with_own(settings, {"path": images}, [], benchmark_overrides)
     benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
-    _evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
+    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
 
 
 @main.command()
@@ -212,73 +197,11 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (generate, chat, train, data):
+for _command in (generate, chat, train, data, sweep):
     main.add_command(_command)
 
 
 # parts of commands
-
-
-def _run_settings() -> "type[RunSettings]":
-    from jfeval.settings import RunSettings
-
-    return RunSettings
-
-
-def _with_own(
-    settings: "RunSettings", model_values: Mapping[str, object], model_overrides: list[str], benchmark_overrides: list[str]
-) -> "RunSettings":
-    """Check the model's and the benchmark's own settings and write them out in full; only changed ones name the run folder."""
-    import dataclasses
-
-    from jfeval.registry import benchmark_settings, model_settings
-
-    model = model_settings(settings.model, {**settings.model_settings, **model_values}, model_overrides)
-    model_full, model_changed = _full_and_changed(model, partial(model_settings, settings.model))
-    asked = benchmark_settings(settings.benchmark, settings.benchmark_settings, benchmark_overrides)
-    asked_full, asked_changed = _full_and_changed(asked, partial(benchmark_settings, settings.benchmark))
-    out = dataclasses.replace(settings, model_settings=model_changed, benchmark_settings=asked_changed).folder
-    return dataclasses.replace(settings, model_settings=model_full, benchmark_settings=asked_full, out=out)
-
-
-def _full_and_changed(checked: object, defaults: Callable[[], object]) -> tuple[dict[str, object], dict[str, object]]:
-    """Return settings as a mapping, and those of them that are not the default."""
-    import dataclasses
-
-    if checked is None:
-        return {}, {}
-    full, usual = dataclasses.asdict(checked), dataclasses.asdict(defaults())  # pyright: ignore[reportArgumentType]
-    return full, {key: value for key, value in full.items() if value != usual[key]}
-
-
-def _evaluate(
-    settings: "RunSettings", benchmark: "Benchmark", *, overwrite: bool, retry_failed: bool, stop_early: bool, report: bool
-) -> None:
-    """Run, score, print and report; exit with 1 when more samples failed than allowed."""
-    from jfeval.plan import make_plan
-    from jfeval.registry import load_model
-    from jfeval.runner import TooManyFailures, run
-    from jfeval.scoring import score
-    from jfeval.tally import failure_summary
-
-    plan = make_plan(settings, benchmark)
-    load = partial(load_model, settings.model, **settings.model_settings)
-    try:
-        store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
-        score(store, benchmark, protocol=plan.protocol)
-    except TooManyFailures as error:
-        raise _Failed(
-            f"{error}\nWhat succeeded is stored; mend the cause and add --retry-failed, or allow more with --max-failures."
-        ) from error
-    except KeyboardInterrupt:
-        click.echo(f"\nStopped. What is finished is stored in {settings.folder}; the same command continues there.", err=True)
-        sys.exit(130)
-    counts = store.record().counts
-    if counts.failed:
-        click.echo(failure_summary(store), err=True)
-    _show(store, report=report)
-    if counts.failed > settings.max_failures * counts.asked:
-        sys.exit(1)
 
 
 def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
@@ -297,17 +220,7 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
             f"{len(damaged)} samples have missing or damaged images ({', '.join(damaged[:5])}); `jfeval run` draws them again", err=True
         )
     score(store, benchmark, protocol=protocol)
-    _show(store, report=report)
-
-
-def _show(store: "Store", *, report: bool) -> None:
-    from jfeval.summary import print_result
-
-    print_result(store.record(), store.metrics(), terminal=sys.stdout.isatty())
-    if report:
-        from jfeval.reports.build import write_report
-
-        click.echo(write_report([store], store.path / "report.html"))
+    show(store, report=report)
 
 
 def _print_plan(settings: "RunSettings", benchmark: "Benchmark") -> None:

@@ -1,0 +1,120 @@
+"""What several commands do with a run: check its settings, carry it out, show its numbers. Part of `jfeval.cli`."""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from jfeval.benchmarks.base import Benchmark
+    from jfeval.settings import RunSettings
+    from jfeval.store import Store
+
+
+class Refused(click.ClickException):
+    """Bad input: a message without a traceback, exit status 2."""
+
+    exit_code = 2
+
+    def format_message(self) -> str:
+        """Return the message without control characters."""
+        from jfeval.console import clean
+
+        return clean(self.message)
+
+
+class Failed(Refused):
+    """A run in which too much failed: exit status 1."""
+
+    exit_code = 1
+
+
+def run_settings() -> "type[RunSettings]":
+    """Import the settings of a run, late."""
+    from jfeval.settings import RunSettings
+
+    return RunSettings
+
+
+def with_own(
+    settings: "RunSettings", model_values: Mapping[str, object], model_overrides: list[str], benchmark_overrides: list[str]
+) -> "RunSettings":
+    """Check the model's and the benchmark's own settings and write them out in full; only changed ones name the run folder."""
+    import dataclasses
+
+    from jfeval.registry import benchmark_settings, model_settings
+
+    model = model_settings(settings.model, {**settings.model_settings, **model_values}, model_overrides)
+    model_full, model_changed = _full_and_changed(model, partial(model_settings, settings.model))
+    asked = benchmark_settings(settings.benchmark, settings.benchmark_settings, benchmark_overrides)
+    asked_full, asked_changed = _full_and_changed(asked, partial(benchmark_settings, settings.benchmark))
+    out = dataclasses.replace(settings, model_settings=model_changed, benchmark_settings=asked_changed).folder
+    return dataclasses.replace(settings, model_settings=model_full, benchmark_settings=asked_full, out=out)
+
+
+def _full_and_changed(checked: object, defaults: Callable[[], object]) -> tuple[dict[str, object], dict[str, object]]:
+    """Return settings as a mapping, and those of them that are not the default."""
+    import dataclasses
+
+    if checked is None:
+        return {}, {}
+    full, usual = dataclasses.asdict(checked), dataclasses.asdict(defaults())  # pyright: ignore[reportArgumentType]
+    return full, {key: value for key, value in full.items() if value != usual[key]}
+
+
+def evaluate(
+    settings: "RunSettings", benchmark: "Benchmark", *, overwrite: bool, retry_failed: bool, stop_early: bool, report: bool
+) -> None:
+    """Run, score, print and report; exit with 1 when more samples failed than allowed."""
+    store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
+    show(store, report=report)
+    if too_many_failed(store, settings):
+        sys.exit(1)
+
+
+def carry_out(settings: "RunSettings", benchmark: "Benchmark", *, overwrite: bool, retry_failed: bool, stop_early: bool) -> "Store":
+    """Run and score, continuing where an earlier invocation stopped; say on standard error what failed.
+
+    Raises:
+        Failed: More samples failed than the settings allow, and the run was given up.
+    """
+    from jfeval.plan import make_plan
+    from jfeval.registry import load_model
+    from jfeval.runner import TooManyFailures, run
+    from jfeval.scoring import score
+    from jfeval.tally import failure_summary
+
+    plan = make_plan(settings, benchmark)
+    load = partial(load_model, settings.model, **settings.model_settings)
+    try:
+        store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
+        score(store, benchmark, protocol=plan.protocol)
+    except TooManyFailures as error:
+        raise Failed(
+            f"{error}\nWhat succeeded is stored; mend the cause and add --retry-failed, or allow more with --max-failures."
+        ) from error
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped. What is finished is stored in {settings.folder}; the same command continues there.", err=True)
+        sys.exit(130)
+    if store.record().counts.failed:
+        click.echo(failure_summary(store), err=True)
+    return store
+
+
+def too_many_failed(store: "Store", settings: "RunSettings") -> bool:
+    """Tell whether a finished run lost more samples than its settings allow."""
+    counts = store.record().counts
+    return counts.failed > settings.max_failures * counts.asked
+
+
+def show(store: "Store", *, report: bool) -> None:
+    """Print a run's numbers and, where wanted, write its report and print the path."""
+    from jfeval.summary import print_result
+
+    print_result(store.record(), store.metrics(), terminal=sys.stdout.isatty())
+    if report:
+        from jfeval.reports.build import write_report
+
+        click.echo(write_report([store], store.path / "report.html"))

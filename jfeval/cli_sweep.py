@@ -1,0 +1,142 @@
+"""One model under many settings: `jfeval sweep`. Part of `jfeval.cli`."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jfeval.cli_evaluate import carry_out, run_settings, too_many_failed, with_own
+from jfeval.cli_options import FOLDER, given
+from jfeval.errors import UserError
+
+if TYPE_CHECKING:
+    from jfeval.settings import RunSettings
+    from jfeval.store import Store
+
+MOST_RUNS = 1000
+"""A grid with more combinations is taken for a mistake."""
+
+
+@click.command()
+@click.option("--grid", is_flag=True, help="Try every combination of the values given as KEY=VALUE,VALUE...")
+@click.argument("axes", nargs=-1, metavar="KEY=VALUE,VALUE...")
+@click.option("--model", metavar="NAME", help="Model.  [default: janusflow-shapes]")
+@click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]")
+@click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model that stays the same.")
+@click.option("--seeds", default="0", show_default=True, metavar="N,N...", help="Seeds; every combination runs under each.")
+@click.option("--data", type=FOLDER, help="Local folder of official data.")
+@click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks.")
+@click.option("--batch-size", type=int, help="Images per batch.")
+@click.option("--out", type=FOLDER, default=Path("runs/sweep"), show_default=True, help="Folder of the runs and of the report.")
+@click.option("--dry-run", is_flag=True, help="Print the runs; load no model and write nothing.")
+def sweep(
+    *, grid: bool, axes: tuple[str, ...], overrides: tuple[str, ...], seeds: str, out: Path, dry_run: bool, **options: object
+) -> None:
+    """Evaluate one model under every combination of settings; report the curves.
+
+    Finished runs are kept: the same command continues a sweep that was stopped, and a longer grid adds to it. Every run sees the same
+    prompts and noise under a seed. The report's path is the last line printed.
+
+    \b
+    jfeval sweep --grid guidance_scale=1,2,3,5,7.5 num_steps=10,20,30,50
+    jfeval sweep --grid guidance_scale=1,3,5 --seeds 0,1,2 --limit 60 --out runs/guidance
+    """  # noqa: D301
+    from jfeval.registry import load_benchmark
+
+    if not grid:
+        raise click.UsageError("Say what to vary: jfeval sweep --grid KEY=VALUE,VALUE...")
+    planned = plan_sweep(parse_axes(axes), parse_seeds(seeds), given(options), list(overrides), out)
+    for number, settings in enumerate(planned, 1):
+        click.echo(f"{number:3d} of {len(planned)}  {settings.folder.name}" + ("" if dry_run else " ..."), err=not dry_run)
+    if dry_run:
+        return
+    stores: list[Store] = []
+    failed = False
+    for settings in planned:
+        benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
+        store = carry_out(settings, benchmark, overwrite=False, retry_failed=False, stop_early=True)
+        failed |= too_many_failed(store, settings)
+        stores.append(store)
+        click.echo(f"{settings.folder.name}  {_headline(store)}")
+    _write_tables(stores, out)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def parse_axes(axes: Sequence[str]) -> dict[str, list[str]]:
+    """Read ``key=value,value`` texts.
+
+    Raises:
+        UserError: One is not of this form, or names a key or a value twice.
+    """
+    found: dict[str, list[str]] = {}
+    for axis in axes:
+        key, equals, text = axis.partition("=")
+        values = [value.strip() for value in text.split(",")]
+        if not equals or not key or not all(values):
+            raise UserError(f"expected KEY=VALUE,VALUE..., got {axis!r}")
+        if key in found or len(set(values)) < len(values):
+            raise UserError(f"{key} is given twice, or has a value twice: {axis!r}")
+        found[key] = values
+    if not found:
+        raise UserError("no setting to vary; give at least one KEY=VALUE,VALUE...")
+    return found
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``0,1,2``.
+
+    Raises:
+        UserError: Something is no seed, or is there twice.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+        raise UserError(f"seeds must be different whole numbers with commas between, got {text!r}")
+    return [int(word) for word in words]
+
+
+def plan_sweep(
+    axes: Mapping[str, Sequence[str]], seeds: Sequence[int], values: Mapping[str, object], overrides: Sequence[str], out: Path
+) -> "list[RunSettings]":
+    """Check every combination before the first one runs; each gets a folder of its own under ``out``, named for its values.
+
+    Raises:
+        UserError: A setting is unknown or a value does not fit; or the grid is larger than `MOST_RUNS`.
+    """
+    from jfeval.registry import check_name
+    from jfeval.settings import resolve
+
+    combinations = list(itertools.product(*axes.values()))
+    if len(combinations) * len(seeds) > MOST_RUNS:
+        raise UserError(f"the grid has {len(combinations) * len(seeds)} runs, more than {MOST_RUNS}; narrow it")
+    planned = []
+    for combination in combinations:
+        texts = [f"{key}={value}" for key, value in zip(axes, combination, strict=True)]
+        for seed in seeds:
+            settings = resolve(run_settings(), values={**values, "seed": seed, "out": out / ",".join([*texts, f"seed={seed}"])})
+            check_name("benchmark", settings.benchmark)
+            planned.append(with_own(settings, {}, [*overrides, *texts], []))
+    return planned
+
+
+def _headline(store: "Store") -> str:
+    """Return a run's headline number with its interval."""
+    metric = next((m for m in store.metrics() if m.headline), None)
+    if metric is None:
+        return "no headline number"
+    interval = "" if metric.ci_low is None else f" [{metric.ci_low:.2f}, {metric.ci_high:.2f}]"
+    return f"{metric.name} {metric.value:.3f}{interval}"
+
+
+def _write_tables(stores: "Sequence[Store]", out: Path) -> None:
+    """Write the report and the numbers behind it, and print where."""
+    from jfeval.files import write_atomically
+    from jfeval.reports.build import write_report
+    from jfeval.reports.frames import metrics_frame
+
+    write_atomically(out / "sweep.csv", metrics_frame(stores).to_csv(index=False).encode())
+    click.echo(out / "sweep.csv")
+    click.echo(write_report(stores, out / "report.html"))
