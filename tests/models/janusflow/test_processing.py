@@ -130,7 +130,13 @@ def test_the_published_processor_files_are_read(tokenizer, config, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     chat = {"image_start_tag": "<begin>", "sft_format": "deepseek", "num_image_tokens": 16, "ignore_id": -100}
     (tmp_path / "processor_config.json").write_text(json.dumps(chat))
-    pixels = {"image_size": 16, "min_size": 3, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2], "rescale_factor": 0.00392156862745098}
+    pixels = {
+        "image_size": 16,
+        "min_size": 3,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.2, 0.2],
+        "rescale_factor": 0.00392156862745098,
+    }
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(pixels))
     processor = load_processor(tmp_path, config)
     assert processor.template == "deepseek"
