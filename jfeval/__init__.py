@@ -22,14 +22,16 @@ _PUBLIC = {
     "JanusFlowConfig": "jfeval.models.janusflow.config",
     "load_model": "jfeval.registry",
     "load_benchmark": "jfeval.registry",
+    "load_runs": "jfeval.reports.runs",
 }
 
-__all__ = ["JanusFlow", "JanusFlowConfig", "__version__", "load_benchmark", "load_model"]
+__all__ = ["JanusFlow", "JanusFlowConfig", "__version__", "load_benchmark", "load_model", "load_runs"]
 
 if TYPE_CHECKING:
     from jfeval.models.janusflow.config import JanusFlowConfig
     from jfeval.models.janusflow.model import JanusFlow
     from jfeval.registry import load_benchmark, load_model
+    from jfeval.reports.runs import load_runs
 
 
 def __getattr__(name: str) -> object:

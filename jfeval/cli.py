@@ -1,5 +1,6 @@
 """The command line. The only module that reaches all four packages, and only inside its commands, so that ``--help`` answers at once."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from jfeval.errors import UserError
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
     from jfeval.settings import RunSettings
+    from jfeval.store import Store
 
 
 class _Commands(click.Group):
@@ -68,7 +70,7 @@ _benchmark_options = together(
 @model_options
 @together(
     click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks and within each; not the first N."),
-    click.option("--batch-size", type=int, help="Images per batch.  [default: 64]"),
+    click.option("--batch-size", type=int, help="Images or questions per batch.  [default: 16]"),
     click.option("--retry-failed", is_flag=True, help="Try samples again that failed before."),
     click.option("--dry-run", is_flag=True, help="Print the plan; load no model and write nothing."),
 )
@@ -138,19 +140,34 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.  [default: report.html]")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"), show_default=True, help="The file to write."
+    "--format",
+    "form",
+    type=click.Choice(["html", "table", "csv", "markdown", "parquet", "model-index"]),
+    help="Form; table prints on the terminal where no file is named.  [default: by the file's name]",
 )
-def report(*, runs: tuple[Path, ...], out: Path) -> None:
-    """Write one HTML report of any number of runs.
+def report(*, runs: tuple[Path, ...], out: Path | None, form: str | None) -> None:
+    """Write one report of any number of runs: a page, or the leaderboard in other forms with the same numbers.
 
     \b
     jfeval report runs/* --out report.html
+    jfeval report runs/* --format table
+    jfeval report runs/* --out leaderboard.md
+    jfeval report runs/mine --out model-index.yaml
     """  # noqa: D301
-    from jfeval.reports.build import write_report
     from jfeval.store import Store
 
-    click.echo(write_report([Store.open(path) for path in runs], out))
+    stores = [Store.open(path) for path in runs]
+    if form == "table" and out is None:
+        _print_tables(stores)
+        return
+    if form not in (None, "html") and out is None:
+        raise click.UsageError(f"Name the file with --out; --format {form} does not print.")
+    from jfeval.reports.export import export, format_of
+
+    path = out or Path("report.html")
+    click.echo(export(stores, path, form or format_of(path)))  # pyright: ignore[reportArgumentType]
 
 
 @main.command("list")
@@ -202,6 +219,19 @@ for _command in (generate, chat, train, data, sweep):
 
 
 # parts of commands
+
+
+def _print_tables(stores: "list[Store]") -> None:
+    """Print leaderboards: drawn on a terminal, plain and unwrapped elsewhere."""
+    from jfeval.reports.tables import leaderboard
+
+    for table in leaderboard(stores):
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            Console().print(table.to_rich())
+        else:
+            click.echo(table.to_text() + "\n")
 
 
 def _score_again(folder: Path, protocol: str, *, report: bool) -> None:

@@ -41,7 +41,7 @@ class RunSettings:
     """Changes the noise and, in the shapes edition, the draw of prompts."""
     limit: int | None = None
     """Take this many samples, spread evenly over tasks; the run is marked as limited everywhere."""
-    batch_size: int = 64
+    batch_size: int = 16
     """Images (or questions) per planned batch."""
     max_failures: float = 0.01
     """Fail the run when more than this share of its samples fails."""

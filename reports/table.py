@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from jfeval.reports.text import one_line, width
 
 if TYPE_CHECKING:
+    import pandas as pd
     import rich.table
     import rich.text
 
@@ -116,6 +117,17 @@ class Table:
             writer.writerow(values + ([_csv_text("; ".join(cell.mark for cell in row if cell.mark))] if marks else []))
         return out.getvalue()
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a pandas frame with the columns of `to_csv` and untouched texts; an empty cell is None."""
+        import pandas as pd
+
+        names = [name for column in self.columns for name in _csv_names(column)]
+        rows = [[value for column, cell in zip(self.columns, row, strict=True) for value in _values(column, cell)] for row in self.rows]
+        frame = pd.DataFrame(rows, columns=pd.Index(names), dtype=object).infer_objects()
+        if any(cell.mark for row in self.rows for cell in row):
+            frame["mark"] = ["; ".join(cell.mark for cell in row if cell.mark) for row in self.rows]
+        return frame
+
     def to_rich(self) -> "rich.table.Table":
         """Return the table for a rich console; texts are not read as rich markup."""
         from rich import box
@@ -155,8 +167,12 @@ def _csv_names(column: Column) -> list[str]:
 
 def _csv_values(column: Column, cell: Cell) -> list[str]:
     """Return a cell's CSV values, as many as `_csv_names` gives names."""
-    values = [cell.value] if column.kind != "metric" else [cell.value, cell.low, cell.high, cell.n]
-    return ["" if v is None else _csv_text(v) if isinstance(v, str) else repr(v) for v in values]
+    return ["" if v is None else _csv_text(v) if isinstance(v, str) else repr(v) for v in _values(column, cell)]
+
+
+def _values(column: Column, cell: Cell) -> list[str | int | float | None]:
+    """Return a cell's values, as many as `_csv_names` gives names."""
+    return [cell.value] if column.kind != "metric" else [cell.value, cell.low, cell.high, cell.n]
 
 
 def _csv_text(text: str) -> str:
