@@ -34,6 +34,7 @@ from jfeval.benchmarks.seed_rules import (
     DimensionVerdict,
     Read,
     dimension_table,
+    rank,
     read_letter,
 )
 from jfeval.benchmarks.understanding.media import pictures
@@ -51,6 +52,11 @@ _PAPER = (
     "request 541). That the JanusFlow paper (70.5) did the same is inferred, not stated. Comparable in the official edition under the "
     "prompt paper."
 )
+LIKELIHOOD_QUESTION = "Question: {question}\nAnswer:"
+"""What the options are weighed after in the official edition; in the shapes edition it is the bare question.
+
+Source: AILab-CVC/SEED-Bench, instruct_blip_interface.py, process_prompt; the loss is the sum over the option's tokens, its end included.
+"""
 _ACCURACY = "Share of right answers over all questions together (micro)."
 _DIMENSION = "Share of right answers of the dimension."
 _MEAN = "Unweighted mean of the dimensions' accuracies; dimensions differ in size, so this is not the quoted number."
@@ -154,6 +160,33 @@ class Seed(Understanding):
         from jfeval.benchmarks.seed_shapes import published_rows
 
         return [(one, parse_row(one.reference, where=one.where)) for one in published_rows(seed)]
+
+
+class SeedLikelihood(Seed):
+    """SEED-Bench's image questions by likelihood: the option whose text the model finds least surprising is its answer."""
+
+    name: ClassVar[str] = "seed-likelihood"
+    protocols: tuple[str, ...] = ("official",)
+
+    def __init__(self) -> None:
+        """There is one way to ask: letters and their instruction have no part in it."""
+        super().__init__()
+
+    def _asked(self, edition: Edition) -> str:
+        return LIKELIHOOD_QUESTION if edition == "official" else "{question}"
+
+    def _request(self, published: Published, row: SeedRow, edition: Edition) -> TextRequest:
+        text = self._asked(edition).replace("{question}", row.question)
+        return TextRequest(question=text, images=pictures(published.image), options=tuple(row.options.values()))
+
+    def _read(self, sample: Sample, row: SeedRow, answer: str, protocol: str) -> Read:  # noqa: ARG002
+        try:
+            losses = json.loads(answer)
+            return Read(letter=rank([float(loss) for loss in losses]))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"sample {sample.id}: expected {len(row.options)} losses as stored by a run of {self.name}, found {answer[:80]!r} ({error})"
+            ) from error
 
 
 def table_of(scores: Sequence[Score]) -> DimensionTable:

@@ -4,11 +4,12 @@ Every check runs the functions that a run uses and compares every recorded field
 out, the scorers do not.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jfeval.benchmarks.seed import Seed, table_of
+from jfeval.benchmarks.seed import Seed, SeedLikelihood, table_of
 from jfeval.benchmarks.seed_rows import CHOICES
 from jfeval.benchmarks.seed_rules import DIMENSIONS, IMAGE_DIMENSIONS, LetterScorer, first_character, llava_letter, rank
 from jfeval.golden import GoldenResult, GoldenSuite, Tally, has_any, json_file, json_lines
@@ -46,9 +47,9 @@ def check_seed(folder: Path) -> GoldenResult:
     """Compare every verdict, and every number of every table."""
     records, tables = json_lines(folder / _ROWS), json_file(folder / _TABLES)
     tally = Tally()
-    scores = {scorer: _scores(records, scorer) for scorer in Seed.protocols}
+    scores = {scorer: _scores(Seed(), records, "prediction", scorer) for scorer in Seed.protocols}
     scores |= {"llava_raw": [_verdict(r, llava_letter(r["prediction"])) for r in records]}
-    scores |= {"official": [_verdict(r, rank(r["choice_losses"])) for r in records]}
+    scores |= {"official": _scores(SeedLikelihood(), records, "choice_losses", "official")}
     for place, record in enumerate(records):
         _compare_row(tally, record, {name: int(found[place].values["correct"]) for name, found in scores.items()})
     _compare_tables(tally, tables, records, scores)
@@ -58,14 +59,14 @@ def check_seed(folder: Path) -> GoldenResult:
 SUITES: tuple[GoldenSuite, ...] = (GoldenSuite(name="understanding/seed", recognise=has_any(_ROWS, _TABLES), check=check_seed),)
 
 
-def _scores(records: Sequence[Record], scorer: str) -> list[Score]:
+def _scores(benchmark: Seed, records: Sequence[Record], field: str, scorer: str) -> list[Score]:
     """Score every recorded answer as a run does."""
     scores: list[Score] = []
     for record in records:
-        identity = record["question_id"]
+        identity, answer = record["question_id"], record[field]
         sample = Sample(id=identity, task="", request=TextRequest(question=""), reference=record, cluster=identity)
-        judged = Judgement(sample_id=identity, observations=({"text": record["prediction"]},))
-        scores += Seed().score(sample, judged, protocol=scorer)
+        judged = Judgement(sample_id=identity, observations=({"text": answer if isinstance(answer, str) else json.dumps(answer)},))
+        scores += benchmark.score(sample, judged, protocol=scorer)
     return scores
 
 

@@ -1,6 +1,7 @@
 """One batch to the model and back: ask, check, encode, store the images; a failing batch is asked again sample by sample."""
 
 import io
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -51,15 +52,26 @@ class _Answer:
 def _ask(model: "Model", rows: Sequence[tuple[int, Sample]], seed: int) -> list[_Answer]:
     """Call the model on requests of one kind and encode what it returns."""
     if isinstance(rows[0][1].request, TextRequest):
-        answer = _ability(model, "answer", "understands images")
-        texts = answer([sample.request for _, sample in rows])
-        _check_length(len(texts), len(rows), "answers")
-        return [_Answer(text=str(text)) for text in texts]
+        requests = [sample.request for _, sample in rows if isinstance(sample.request, TextRequest)]
+        return _ask_questions(model, requests)
     jobs = image_jobs(rows, seed)
     pictures = _ability(model, "generate", "draws images")(jobs)
     _check_length(len(pictures), len(jobs), "images")
     encoded = iter([_encode(picture) for picture in pictures])
     return [_Answer(images=tuple(next(encoded) for _ in range(request_size(sample)))) for _, sample in rows]
+
+
+def _ask_questions(model: "Model", requests: Sequence[TextRequest]) -> list[_Answer]:
+    """Ask for answers, or where options are given for the loss of each, which is stored as a JSON list."""
+    if not any(request.options for request in requests):
+        texts = _ability(model, "answer", "understands images")(requests)
+        _check_length(len(texts), len(requests), "answers")
+        return [_Answer(text=str(text)) for text in texts]
+    losses = _ability(model, "option_losses", "says how likely given answers are")(requests)
+    _check_length(len(losses), len(requests), "lists of losses")
+    for request, found in zip(requests, losses, strict=True):
+        _check_length(len(found), len(request.options), "losses of options")
+    return [_Answer(text=json.dumps([float(loss) for loss in found])) for found in losses]
 
 
 def _store_answer(store: Store, sample: Sample, answer: _Answer) -> Output:

@@ -43,9 +43,11 @@ BENCHMARKS: Mapping[str, str] = {
     "geneval-heldout": "jfeval.benchmarks.geneval:GenEvalHeldOut",
     "dpg": "jfeval.benchmarks.dpg:DPG",
     "pope": "jfeval.benchmarks.pope:Pope",
+    "gqa": "jfeval.benchmarks.gqa:Gqa",
     "mmbench": "jfeval.benchmarks.mmbench:MMBench",
     "mmbench-cn": "jfeval.benchmarks.mmbench:MMBenchCN",
     "seed": "jfeval.benchmarks.seed:Seed",
+    "seed-likelihood": "jfeval.benchmarks.seed:SeedLikelihood",
 }
 _TABLES: Mapping[Kind, Mapping[str, str]] = {"model": MODELS, "benchmark": BENCHMARKS}
 _GROUPS: Mapping[Kind, str] = {"model": "jfeval.models", "benchmark": "jfeval.benchmarks"}

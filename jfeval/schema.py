@@ -37,6 +37,8 @@ class TextRequest:
     separator: str = "\n"
     """What stands between an image and the text after it, for models whose prompt is one string."""
     max_new_tokens: int = 32
+    options: tuple[str, ...] = ()
+    """Answers to weigh: the model then writes nothing but returns the loss of each. Empty for a question that is to be answered."""
 
 
 Request: TypeAlias = ImageRequest | TextRequest

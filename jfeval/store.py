@@ -241,7 +241,8 @@ class Store:
         if kind == "image":
             return Sample(request=ImageRequest(**request), **row)
         images = Pictures(*(partial(self._given_image, sha) for sha in request.pop("images")))
-        return Sample(request=TextRequest(images=images, **request), **row)
+        options = tuple(request.pop("options", ()))
+        return Sample(request=TextRequest(images=images, options=options, **request), **row)
 
 
 def _scores_table(scores: Sequence[Score]) -> "pyarrow.Table":

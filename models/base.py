@@ -8,7 +8,7 @@ from jfeval.schema import ImageJob, JsonObject, TextRequest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Generates", "ImageJob", "Model", "Understands"]
+__all__ = ["Generates", "ImageJob", "Model", "Understands", "Weighs"]
 
 
 class Model(Protocol):
@@ -36,4 +36,13 @@ class Understands(Model, Protocol):
 
     def answer(self, requests: Sequence[TextRequest]) -> list[str]:
         """Answer each request, in order, as plain text."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Model, Protocol):
+    """A model that says how likely given answers are."""
+
+    def option_losses(self, requests: Sequence[TextRequest]) -> list[list[float]]:
+        """Return, for each request and each of its options, the negative log-likelihood in nats of just this answer, end included."""
         ...
