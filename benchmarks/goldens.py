@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jfeval.benchmarks import dpg_goldens, geneval_goldens, gqa_goldens, mmbench_goldens, pope_goldens, seed_goldens
+from jfeval.benchmarks import dpg_goldens, fid_goldens, geneval_goldens, gqa_goldens, mmbench_goldens, pope_goldens, seed_goldens
+from jfeval.benchmarks.understanding import prompt_goldens
+from jfeval.benchmarks.understanding import prompts_goldens
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 
 
@@ -21,10 +23,10 @@ SUITES: tuple[GoldenSuite, ...] = (
     _without_check("mask2former", "forward.npz", "mmdet3_state_dict_shapes.json"),
     *dpg_goldens.SUITES,
     _without_check("mplug", "tiny.npz", "tiny.json"),
-    _without_check("fid", "features_2048.npz", "features_small.npz", "logits.npz"),
+    *fid_goldens.SUITES,
     *gqa_goldens.SUITES,
     *mmbench_goldens.SUITES,
     *pope_goldens.SUITES,
     *seed_goldens.SUITES,
-    _without_check("understanding/prompts", "prompts.jsonl"),
+    *prompt_goldens.SUITES,
 )

@@ -31,7 +31,7 @@ class Ratio:
     """Rows that the bottom counts."""
     moves: Mapping[Hashable, float]
     """u_g of every cluster."""
-    counted: int
+    counted: frozenset[Hashable]
     """Clusters that the bottom counts."""
 
 
@@ -43,8 +43,8 @@ def ratio(rows: Iterable[Row]) -> Ratio:
     moves: dict[Hashable, float] = {}
     for top, bottom, cluster in listed:
         moves[cluster] = moves.get(cluster, 0.0) + ((top - value * bottom) / total if total else 0.0)
-    counted = {cluster for _, bottom, cluster in listed if bottom}
-    return Ratio(value=value, n=sum(1 for _, bottom, _ in listed if bottom), moves=moves, counted=len(counted))
+    counted = frozenset(cluster for _, bottom, cluster in listed if bottom)
+    return Ratio(value=value, n=sum(1 for _, bottom, _ in listed if bottom), moves=moves, counted=counted)
 
 
 def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
@@ -60,7 +60,8 @@ def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
         for cluster, move in one.moves.items():
             moves[cluster] = moves.get(cluster, 0.0) + move / len(ratios)
     value = math.fsum(one.value for one in ratios) / len(ratios)
-    return Ratio(value=value, n=sum(one.n for one in ratios), moves=moves, counted=max(one.counted for one in ratios))
+    counted = frozenset[Hashable]().union(*(one.counted for one in ratios))
+    return Ratio(value=value, n=sum(one.n for one in ratios), moves=moves, counted=counted)
 
 
 def estimate(found: Ratio) -> Estimate:
@@ -69,12 +70,12 @@ def estimate(found: Ratio) -> Estimate:
     Where no cluster moves it (all right, all wrong) the interval is the exact binomial one over the clusters counted; with fewer than two
     of them it is all of [0, 1].
     """
-    groups, spread = len(found.moves), math.fsum(move * move for move in found.moves.values())
-    if found.counted < 2:
-        return Estimate(value=found.value, se=None, ci_low=0.0, ci_high=1.0, n=found.n, clusters=found.counted)
+    counted, spread = len(found.counted), math.fsum(move * move for move in found.moves.values())
+    if counted < 2:
+        return Estimate(value=found.value, se=None, ci_low=0.0, ci_high=1.0, n=found.n, clusters=counted)
     if spread <= 1e-24:  # rounding only
-        low, high = binomial_interval(found.value * found.counted, found.counted)
-        return Estimate(value=found.value, se=None, ci_low=low, ci_high=high, n=found.n, clusters=found.counted)
-    se = math.sqrt(groups / (groups - 1) * spread)
-    low, high = t_interval(found.value, se, groups - 1)
-    return Estimate(value=found.value, se=se, ci_low=low, ci_high=high, n=found.n, clusters=found.counted, df=groups - 1)
+        low, high = binomial_interval(found.value * counted, counted)
+        return Estimate(value=found.value, se=None, ci_low=low, ci_high=high, n=found.n, clusters=counted)
+    se = math.sqrt(counted / (counted - 1) * spread)
+    low, high = t_interval(found.value, se, counted - 1)
+    return Estimate(value=found.value, se=se, ci_low=low, ci_high=high, n=found.n, clusters=counted, df=counted - 1)
