@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from jfeval.reports.paper import references
 from jfeval.reports.status import status
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.text import benchmark_label, edition_words, flatten, label
@@ -66,7 +67,10 @@ def leaderboard(stores: Sequence[Store]) -> list[Table]:
 
 
 def leaderboard_table(group: Group) -> Table:
-    """Return a group's leaderboard: the headline number, each task, then the other numbers over all tasks."""
+    """Return a group's leaderboard: the headline number, each task, then the other numbers over all tasks.
+
+    Below the runs of a benchmark's official edition stand the numbers that papers print, marked as such.
+    """
     metrics = [run.metrics(group.protocol) for run in group.runs]
     keys = list(dict.fromkeys((m.name, m.task) for m in sorted((m for one in metrics for m in one), key=_column_order)))
     main = _task_metric([m for one in metrics for m in one])
@@ -87,7 +91,15 @@ def leaderboard_table(group: Group) -> Table:
         cells += [Cell(value=_finished(record)), Cell(value=record.edition), Cell(value=group.protocol)]
         cells += [Cell(value=_difference_words(record, differing))] if differing else []
         rows.append(tuple(cells))
+    printed = references(group.benchmark, group.edition, group.protocol) if group.complete else []
+    quoted = [(one, {key: one.values[key] for key in keys if key in one.values}) for one in printed]
+    quoted = [(one, values) for one, values in quoted if values]
+    for one, values in quoted:
+        cells = [Cell(value=one.model, mark=f"printed: {one.source}"), Cell()]
+        cells += [Cell(value=values.get(key)) for key in keys]
+        rows.append((*cells, *(Cell() for _ in columns[len(cells) :])))
     notes = [f"{group.words}.", "Brackets: 95 % interval over prompts."]
+    notes += ["Rows marked as printed are quoted from papers, not measured here; their recipes are often unknown."] if quoted else []
     notes += [] if group.complete else ["These runs are limited, partial or failed: their numbers are not the benchmark's."]
     return Table(title=group.title, columns=tuple(columns), rows=tuple(rows), notes=tuple(notes))
 

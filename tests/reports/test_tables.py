@@ -38,7 +38,7 @@ def test_runs_that_may_not_be_compared_stand_in_different_tables(make_store):
     official = make_store(prompts=2, seed=2, edition="official")
     other = make_store(prompts=2, seed=3, protocol="strict")
     tables = leaderboard([limited, official, other, whole])
-    assert [len(t.rows) for t in tables] == [1, 1, 1, 1]
+    assert [sum(not row[0].mark.startswith("printed") for row in t.rows) for t in tables] == [1, 1, 1, 1]
     assert [t.rows[0][0].mark for t in tables] == ["", "", "limited: 12 of 384", ""]
     assert "not to be ranked" in tables[2].title
     for table in tables:

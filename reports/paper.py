@@ -1,0 +1,75 @@
+"""Numbers that papers print, for rows of reference beside measured ones. They are quoted, never measured here."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+_HIDDEN = "ablation-"
+"""Rows of the paper's ablation table belong to the ablation report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a printed number stands among ours."""
+
+    protocol: str
+    name: str
+    task: str = ""
+    scale: float = 100.0
+    """What the paper's number is divided by; ours are fractions."""
+
+
+_TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+
+PLACES: Mapping[tuple[str, str], Place] = {
+    ("geneval", "overall"): Place(protocol="official", name="overall", scale=1.0),
+    **{("geneval", task): Place(protocol="official", name="task", task=task, scale=1.0) for task in _TASKS},
+    ("dpg", "overall"): Place(protocol="official", name="overall"),
+    **{("dpg", name): Place(protocol="official", name="l1", task=name) for name in ("global", "entity", "attribute", "relation", "other")},
+    ("pope", "paper"): Place(protocol="vlmevalkit-nov2024", name="f1", task="random"),
+    ("gqa", "accuracy"): Place(protocol="official", name="accuracy"),
+    ("seed", "image"): Place(protocol="vlmevalkit-nov2024", name="accuracy"),
+    ("mmbench", "dev"): Place(protocol="vlmevalkit-nov2024", name="vanilla_all_rows"),
+    ("mmbench", "circular"): Place(protocol="vlmevalkit-nov2024", name="circular"),
+    ("mjhq", "fid_30k"): Place(protocol="official", name="fid", scale=1.0),
+    ("coco", "fid_30k"): Place(protocol="official", name="fid", scale=1.0),
+}
+"""What the papers quote and which of our numbers it is to be held against; the scorers are those their authors used, as far as known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """One model's printed numbers on one benchmark."""
+
+    model: str
+    values: Mapping[tuple[str, str], float]
+    """(metric name, task) to a number on our scale."""
+    source: str
+
+
+def references(benchmark: str, edition: str, protocol: str) -> list[Reference]:
+    """Return what papers print for a benchmark, in the order of the committed table; nothing for data that no paper has.
+
+    Args:
+        benchmark: Its name; MMBench's Chinese half and held-out variants have no printed numbers.
+        edition: Only ``official`` numbers are printed anywhere.
+        protocol: The scorer whose numbers are shown.
+    """
+    if edition != "official":
+        return []
+    found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    for row in _printed():
+        place = PLACES.get((row["benchmark"], row["metric"]))
+        if row["benchmark"] != benchmark or place is None or place.protocol != protocol or row["model"].startswith(_HIDDEN):
+            continue
+        found.setdefault((row["model"], row["source"]), {})[place.name, place.task] = float(row["value"]) / place.scale
+    return [Reference(model=model, values=values, source=source) for (model, source), values in found.items()]
+
+
+@lru_cache(maxsize=1)
+def _printed() -> Sequence[Mapping[str, str]]:
+    """Read the committed table; each row names the paper's table it was copied from."""
+    with (files("jfeval.reports") / "paper_results.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
