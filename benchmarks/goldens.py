@@ -5,7 +5,6 @@ from pathlib import Path
 
 from jfeval.benchmarks import dpg_goldens, fid_goldens, geneval_goldens, gqa_goldens, mmbench_goldens, pope_goldens, seed_goldens
 from jfeval.benchmarks.understanding import prompt_goldens
-from jfeval.benchmarks.understanding import prompts_goldens
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 
 

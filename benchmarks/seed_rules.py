@@ -31,6 +31,9 @@ DIMENSIONS: dict[int, str] = {
 """Evaluation dimensions by number. Source: AILab-CVC/SEED-Bench, SEED-Bench.json, key question_type."""
 IMAGE_DIMENSIONS: tuple[str, ...] = tuple(name for number, name in DIMENSIONS.items() if number <= 9)
 LETTERS = "ABCD"
+OFFICIAL_SUMMARY_ERROR = "KeyError: 'gt'"
+"""How the official script ends after the last question: its records lack what its summary reads. Its numbers here are those that it prints
+once the records hold both fields. Source: AILab-CVC/SEED-Bench @ 991e849b, eval.py, run_inference."""
 
 LetterScorer: TypeAlias = Literal["vlmevalkit-nov2024", "vlmevalkit-head", "lmms-eval", "llava"]
 LETTER_SCORERS: tuple[LetterScorer, ...] = get_args(LetterScorer)
