@@ -96,7 +96,7 @@ def leaderboard_table(group: Group) -> Table:
     quoted = [(one, values) for one, values in quoted if values]
     for one, values in quoted:
         cells = [Cell(value=one.model, mark=f"printed: {one.source}"), Cell()]
-        cells += [Cell(value=values.get(key)) for key in keys]
+        cells += [*(Cell(value=values.get(key)) for key in keys), Cell(), Cell(value=group.edition), Cell(value=group.protocol)]
         rows.append((*cells, *(Cell() for _ in columns[len(cells) :])))
     notes = [f"{group.words}.", "Brackets: 95 % interval over prompts."]
     notes += ["Rows marked as printed are quoted from papers, not measured here; their recipes are often unknown."] if quoted else []
