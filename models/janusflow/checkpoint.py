@@ -7,7 +7,7 @@ size of the weights. Names and shapes are compared with `config.json` before any
 import json
 import pickle
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: torch.dtype
     file: Path
+    stored: str
+    """Its name in the file."""
 
     @property
     def nbytes(self) -> int:
@@ -123,7 +125,7 @@ def tensor_table(folder: Path) -> dict[str, TensorInfo]:
             for name, tensor in tensors.items():
                 if name in table:
                     raise UserError(f"{name} is stored twice, in {table[name].file.name} and {file.name}; delete the file of another save")
-                table[name] = TensorInfo(shape=tuple(tensor.shape), dtype=tensor.dtype, file=file)
+                table[name] = TensorInfo(shape=tuple(tensor.shape), dtype=tensor.dtype, file=file, stored=name)
                 del tensor
     return table
 
@@ -134,20 +136,25 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         UserError: See `tensor_table`.
     """
-    table = tensor_table(folder)
-    return {name: tensor.clone() for name, tensor in _read(table, table).items()}
+    return {name: tensor.clone() for portion in mapped(tensor_table(folder)) for name, tensor in portion.items()}
 
 
-def _read(table: Mapping[str, TensorInfo], names: Iterable[str]) -> dict[str, Tensor]:
-    """Map some tensors, file by file."""
-    by_file: dict[Path, list[str]] = {}
-    for name in names:
-        by_file.setdefault(table[name].file, []).append(name)
-    out: dict[str, Tensor] = {}
-    for file, wanted in by_file.items():
-        with _opened(file) as tensors:
-            out.update({name: tensors[name] for name in wanted})
-    return out
+def mapped(table: Mapping[str, TensorInfo]) -> Iterator[dict[str, Tensor]]:
+    """Map a checkpoint's tensors, a portion of bounded size at a time; copy a portion and drop it before asking for the next.
+
+    Args:
+        table: What to map; its keys name the tensors in the result.
+    """
+    for names in _portions(table):
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(table[name].file, []).append(name)
+        portion: dict[str, Tensor] = {}
+        for file, wanted in by_file.items():
+            with _opened(file) as tensors:
+                portion.update({name: tensors[table[name].stored] for name in wanted})
+        yield portion
+        portion.clear()
 
 
 def _portions(table: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
@@ -200,8 +207,8 @@ def load_weights(model: "JanusFlow", folder: Path, *, dtype: torch.dtype | None 
             f"the weights in {folder} do not fit its config.json ({len(problems)} of {len(expected)} tensors):{shortened(problems)}"
         )
     broken: list[str] = []
-    for names in _portions(table):
-        broken += assign(model, to_internal(_read(table, names)), dtype=dtype, device=device)
+    for portion in mapped(table):
+        broken += assign(model, to_internal(portion), dtype=dtype, device=device)
     if broken:
         raise UserError(f"the weights in {folder} hold NaN or infinity; the file is damaged or its training failed:{shortened(broken)}")
     restore_buffers(model, device)

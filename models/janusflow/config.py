@@ -163,7 +163,7 @@ class JanusFlowConfig:
             raise UserError(f"this is no JanusFlow config.json: it lacks {', '.join(missing)}")
         encoder = dict(data["vision_gen_enc_config"].get("params", {}))
         decoder = dict(data["vision_gen_dec_config"].get("params", {}))
-        language = LanguageConfig(**_known(LanguageConfig, _flat_rope(data["language_config"])))
+        language = LanguageConfig(**_known(LanguageConfig, flat_rope(data["language_config"])))
         flow = _flow_from_published(encoder, decoder, language.hidden_size)
         return cls(language=language, vision=VisionConfig.from_published(data["vision_und_enc_config"].get("params", {})), flow=flow)
 
@@ -215,7 +215,7 @@ class JanusFlowConfig:
         return replace(self, language=replace(self.language, vocab_size=vocab_size))
 
 
-def _flat_rope(language: Mapping[str, Any]) -> dict[str, Any]:
+def flat_rope(language: Mapping[str, Any]) -> dict[str, Any]:
     """Lift ``rope_parameters.rope_theta``, where newer transformers write it, to the published place."""
     rope = language.get("rope_parameters")
     return {**language, **({"rope_theta": rope["rope_theta"]} if isinstance(rope, Mapping) and "rope_theta" in rope else {})}

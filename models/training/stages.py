@@ -17,11 +17,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, SiglipModel, SiglipVisionConfig
+from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
+from jfeval.models.janusflow.config import FlowConfig
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.parts import from_parts
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
 from jfeval.models.janusflow.processing import ImageProcessor, Processor, load_processor
 from jfeval.models.janusflow.sampling import SamplerSettings
@@ -153,33 +154,9 @@ class JanusFlowObjective:
 
 def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     """Build JanusFlow around a trained language model and a trained understanding encoder; the flow parts start at random."""
-    llama = LlamaForCausalLM.from_pretrained(part.inputs["lm"] / "lm", local_files_only=True)
-    siglip = SiglipModel.from_pretrained(part.inputs["contrastive"] / "siglip", local_files_only=True)
-    language: LlamaConfig = llama.config
-    vision: SiglipVisionConfig = siglip.vision_model.config
-    kept = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
-    config = JanusFlowConfig(
-        language=LanguageConfig(
-            **{name: getattr(language, name) for name in kept},
-            max_position_embeddings=language.max_position_embeddings,
-            rms_norm_eps=language.rms_norm_eps,
-        ),
-        vision=VisionConfig(
-            model_name="siglip_shapes",
-            image_size=vision.image_size,  # pyright: ignore[reportArgumentType] - square here
-            patch_size=vision.patch_size,  # pyright: ignore[reportArgumentType] - square here
-            width=vision.hidden_size,
-            layers=vision.num_hidden_layers,
-            heads=vision.num_attention_heads,
-            mlp_ratio=vision.intermediate_size / vision.hidden_size,
-        ),
-        flow=FlowConfig(width=settings.flow_width),
-    )
-    with seeded(settings.loop.seed):
-        model = JanusFlow(config)
-    model.language_model.load_state_dict(llama.state_dict())
-    model.vision_und_enc_model.vision_tower.load_state_dict(siglip.vision_model.state_dict())
-    return model
+    flow = FlowConfig(width=settings.flow_width)
+    language, vision = part.inputs["lm"] / "lm", part.inputs["contrastive"] / "siglip"
+    return from_parts(language, vision, flow=flow, seed=settings.loop.seed, dtype=torch.float32)
 
 
 def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:

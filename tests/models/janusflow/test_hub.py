@@ -1,0 +1,80 @@
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.hub import local_folder
+from jfeval.models.janusflow.model import JanusFlow
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub with one repository, in a folder; downloads are written down."""
+    asked = []
+
+    def snapshot_download(name, *, revision, allow_patterns, local_files_only):
+        asked.append((name, revision, tuple(allow_patterns), local_files_only))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return asked
+
+
+def test_a_folder_is_itself(tmp_path):
+    assert local_folder(tmp_path) == tmp_path
+    with pytest.raises(UserError, match="has no revision"):
+        local_folder(tmp_path, COMMIT)
+
+
+@pytest.mark.parametrize("revision", ["", "main", "v1.0", COMMIT[:39], COMMIT.upper(), COMMIT + "0"])
+def test_a_hub_id_needs_a_whole_commit(hub, revision):
+    with pytest.raises(UserError, match=r"give the 40 hexadecimal digits listed at https://huggingface\.co/owner/name/commits"):
+        local_folder("owner/name", revision)
+    assert hub == []
+
+
+@pytest.mark.parametrize("name", ["missing-folder", "/missing/folder", "a/b/c", "../owner/name", "owner/", "./name"])
+def test_what_is_neither_folder_nor_hub_id_is_refused(hub, name):
+    with pytest.raises(UserError, match="is no folder"):
+        local_folder(name, COMMIT)
+    assert hub == []
+
+
+def test_a_pinned_hub_id_is_downloaded_and_loaded(hub, model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = JanusFlow.from_pretrained("owner/name", revision=COMMIT)
+    assert loaded.config == model.config
+    assert [(name, revision, offline) for name, revision, _, offline in hub] == [("owner/name", COMMIT, False)]
+    assert "*.bin" not in hub[0][2]
+
+
+def test_pytorch_files_are_taken_where_there_is_nothing_else(hub):
+    local_folder("owner/name", COMMIT)
+    assert ["*.bin" in patterns for _, _, patterns, _ in hub] == [False, True]
+
+
+@pytest.mark.parametrize("value", ["1", "TRUE", "on"])
+def test_offline_uses_what_is_there(hub, monkeypatch, value):
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    local_folder("owner/name", COMMIT)
+    assert all(offline for *_, offline in hub)
+
+
+def test_offline_without_an_earlier_download_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=f"cannot get owner/name at {COMMIT} from the Hugging Face hub; HF_HUB_OFFLINE is set"):
+        local_folder("owner/name", COMMIT)
+
+
+def test_a_failed_download_is_explained(monkeypatch):
+    def fail(*args, **kwargs):
+        raise LocalEntryNotFoundError("no such thing")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UserError, match=r"check name, revision, access and network\. no such thing"):
+        local_folder("owner/name", COMMIT)
