@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jfeval.benchmarks import dpg_goldens
+from jfeval.benchmarks import dpg_goldens, fid_goldens
 from jfeval.verify import verify
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDENS, PROMPTS = SHARED / "goldens" / "generation", SHARED / "data" / "dpg" / "prompts"
-SUITES = {suite.name: suite for suite in dpg_goldens.SUITES}
+SUITES = {suite.name: suite for suite in (*dpg_goldens.SUITES, *fid_goldens.SUITES)}
 pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the recorded goldens are not beside this checkout (../shared/goldens)")
 
 
@@ -49,6 +49,21 @@ def test_one_changed_number_of_dpg_fails(tmp_path, path, change):
     (checked,) = verify(tmp_path, dpg_goldens.SUITES)
     assert not checked.ok
     assert path[0] in checked.result.note
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("fid_kid", "d64_relu_n1000_n700", "pytorch_fid"),
+        ("fid_kid", "d8_n50", "kid", "clean_fid_npseed123_subsets20_max100_float64_in"),
+        ("inception_score", "n57_c20", "splits1_shuffle1", "inception_score_mean"),
+    ],
+)
+def test_one_changed_number_of_fid_fails(tmp_path, path):
+    spoil(GOLDENS / "fid", tmp_path, "expected.json", *path, change=lambda value: value + 3e-6 * max(1.0, abs(value)))
+    (checked,) = verify(tmp_path, fid_goldens.SUITES)
+    assert (checked.ok, checked.result.mismatches) == (False, 1)
+    assert path[1] in checked.result.note
 
 
 @pytest.mark.skipif(not PROMPTS.is_dir(), reason="the official prompts are not beside this checkout (../shared/data/dpg)")
