@@ -74,6 +74,31 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Est
     return Estimate(value=mean, se=se, ci_low=low, ci_high=high, n=n, clusters=groups, df=groups - 1)
 
 
+def paired_difference(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
+    """Estimate the mean of ``second - first`` over items that both were scored on; values lie in [0, 1], the difference in [-1, 1].
+
+    Pairing removes what the items themselves contribute, so differences are told apart that the two intervals alone would not. The
+    error is that of `clustered_mean`, on the differences. Where no item differs, the interval is what G clusters without a difference
+    can exclude: the exact binomial bound for 0 of G, both ways.
+
+    Source: Miller, "Adding Error Bars to Evals" (2024), section 4.2; see `clustered_mean`.
+
+    Raises:
+        ValueError: Nothing to compare, or lengths differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"cannot pair {len(first)} values with {len(second)}")
+    halves = clustered_mean([(1 + b - a) / 2 for a, b in zip(first, second, strict=True)], clusters)
+    value = 2 * halves.value - 1
+    if halves.clusters < 2 or halves.se is None:
+        return Estimate(value=value, se=None, ci_low=-1.0, ci_high=1.0, n=halves.n, clusters=halves.clusters)
+    if all(a == b for a, b in zip(first, second, strict=True)):
+        bound = binomial_interval(0.0, halves.clusters)[1]
+        return Estimate(value=0.0, se=0.0, ci_low=-bound, ci_high=bound, n=halves.n, clusters=halves.clusters, df=halves.df)
+    low, high = 2 * halves.ci_low - 1, 2 * halves.ci_high - 1
+    return Estimate(value=value, se=2 * halves.se, ci_low=low, ci_high=high, n=halves.n, clusters=halves.clusters, df=halves.df)
+
+
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """Estimate the unweighted mean of k independent strata, for example GenEval's overall over its tasks.
 

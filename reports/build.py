@@ -7,6 +7,7 @@ from pathlib import Path
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
 from jfeval.reports.charts import Chart, task_chart
+from jfeval.reports.compare import Comparison, comparisons
 from jfeval.reports.curves import Curve, curves
 from jfeval.reports.gallery import build_gallery
 from jfeval.reports.html import environment, island, policy, static
@@ -28,6 +29,7 @@ class Section:
     curves: tuple[Curve, ...]
     chart: Chart | None
     tasks: tuple[Table, ...]
+    compared: tuple[Comparison, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +111,15 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
 
 
 def _section(group: Group) -> Section:
-    """Collect the tables and the chart of a group."""
-    tasks = tuple(task_table(run, group.protocol) for run in group.runs)
-    return Section(group=group, board=leaderboard_table(group), curves=tuple(curves(group)), chart=task_chart(group), tasks=tasks)
+    """Collect the tables and the charts of a group."""
+    return Section(
+        group=group,
+        board=leaderboard_table(group),
+        curves=tuple(curves(group)),
+        chart=task_chart(group),
+        tasks=tuple(task_table(run, group.protocol) for run in group.runs),
+        compared=tuple(comparisons(group)),
+    )
 
 
 def _name(record: RunRecord) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from jfeval.stats import binomial_interval, clustered_mean, mean_of
+from jfeval.stats import binomial_interval, clustered_mean, mean_of, paired_difference
 
 
 def test_singleton_clusters_give_the_textbook_interval_of_a_mean():
@@ -99,3 +99,33 @@ def test_nothing_or_nan_is_refused():
         clustered_mean([math.nan], ["a"])
     with pytest.raises(ValueError, match="at least one"):
         mean_of([])
+
+
+def test_a_paired_difference_is_the_paired_t_interval():
+    first, second = [0.1, 0.4, 0.35, 0.8, 0.6, 0.2], [0.3, 0.5, 0.30, 0.9, 0.9, 0.25]
+    got = paired_difference(first, second, range(6))
+    expected = scipy_stats.ttest_rel(second, first).confidence_interval(0.95)
+    assert got.value == pytest.approx(np.mean(second) - np.mean(first))
+    assert (got.ci_low, got.ci_high) == pytest.approx((expected.low, expected.high))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]), st.integers(0, 5)), min_size=1, max_size=40))
+def test_a_paired_difference_changes_sign_with_its_order(rows):
+    first, second, clusters = ([row[k] for row in rows] for k in range(3))
+    one, other = paired_difference(first, second, clusters), paired_difference(second, first, clusters)
+    assert one.value == pytest.approx(-other.value)
+    assert (one.ci_low, one.ci_high) == pytest.approx((-other.ci_high, -other.ci_low))
+    assert -1 <= one.ci_low <= one.value + 1e-12
+    assert one.value - 1e-12 <= one.ci_high <= 1
+
+
+def test_no_difference_among_many_still_leaves_room():
+    got = paired_difference([1.0] * 300, [1.0] * 300, range(300))
+    assert got.value == 0
+    assert got.ci_high == pytest.approx(1 - 0.025 ** (1 / 300))
+    assert got.ci_low == -got.ci_high
+
+
+def test_pairs_must_match():
+    with pytest.raises(ValueError, match="cannot pair"):
+        paired_difference([1.0], [1.0, 0.0], [0])
