@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from jfeval.benchmarks.gqa_rules import steps, words
-from jfeval.benchmarks.understanding.media import Reader, check_image, file_reader, parquet_files, read_parquet, read_tsv
+from jfeval.benchmarks.understanding.media import Reader, bare_name, check_image, file_reader, parquet_files, read_parquet, read_tsv
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Json
 
@@ -173,6 +173,7 @@ def attach_images(rows: list[Row], folder: Path) -> list[Row]:
     readers: dict[str, Reader] = {}
     for row in rows:
         if row.image not in readers:
+            bare_name(row.image, where=f"{row.where}, field imageId")
             names = [(folder / place, row.image + ending) for place in IMAGE_FOLDERS for ending in (".jpg", ".png")]
             found = next(((place, name) for place, name in names if (place / name).is_file()), None)
             if found is None:

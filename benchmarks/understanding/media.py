@@ -34,7 +34,7 @@ _ROW_GROUPS_KEPT = 2
 
 
 def check_image(data: bytes, *, where: str) -> None:
-    """Read an image's header.
+    """Read an image's header and, in formats with check sums, compare those; pixels are not decoded.
 
     Args:
         data: The encoded file.
@@ -50,6 +50,7 @@ def check_image(data: bytes, *, where: str) -> None:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
+            image.verify()
     except Image.DecompressionBombError as error:
         raise UserError(f"{where}: the image has too many pixels ({error})") from error
     except (OSError, SyntaxError, ValueError) as error:
@@ -71,6 +72,17 @@ def decode_base64(text: str, *, where: str) -> bytes:
         raise UserError(f"{where}: not base64 ({error}); it begins with {text[:24]!r}") from error
 
 
+def bare_name(name: object, *, where: str) -> str:
+    """Return a file name that a data row states, once it is known to stay in its folder.
+
+    Raises:
+        UserError: It has a folder in it, or is none.
+    """
+    if not isinstance(name, str) or not name or Path(name).name != name or name in {".", ".."} or "\\" in name or "\0" in name:
+        raise UserError(f"{where}: {str(name)[:80]!r} is not a bare file name")
+    return name
+
+
 def file_reader(folder: Path, name: object, *, where: str) -> Reader:
     """Return a reader of one file of an image folder, which must be there and be an image.
 
@@ -82,9 +94,7 @@ def file_reader(folder: Path, name: object, *, where: str) -> Reader:
     Raises:
         UserError: The name leaves the folder, or the file is missing or no image.
     """
-    if not isinstance(name, str) or not name or Path(name).name != name or name in {".", ".."} or "\\" in name or "\0" in name:
-        raise UserError(f"{where}: {str(name)[:80]!r} is not a bare file name")
-    path = folder / name
+    path = folder / bare_name(name, where=where)
     try:
         size = path.stat().st_size
     except OSError as error:

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jfeval.benchmarks.gqa_rules import SCORERS, Grouped, distribution, matches, steps, words
@@ -31,12 +31,14 @@ def test_each_scorer_compares_its_own_way(gold, answer, right):
     assert tuple(matches(SCORERS[name], answer, gold) for name in ORDER) == right
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1).filter(lambda text: text == text.lower().strip() and not text.endswith(".")))
 def test_the_recorded_answer_itself_is_right(gold):
     assert matches(SCORERS["official"], gold, gold)
     assert matches(SCORERS["llava"], gold, gold)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_texts_can_be_compared(answer, gold):
     for matcher in SCORERS.values():
@@ -62,6 +64,7 @@ def test_distribution_worked_by_hand():
         distribution([])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("rgb"), st.sampled_from("rgbx")), min_size=3, max_size=30))
 def test_leaving_clusters_out_agrees_with_counting_anew(triples):
     listed = [Grouped(group=g, gold=a, said=s, cluster=i % 3) for i, (g, a, s) in enumerate(triples)]

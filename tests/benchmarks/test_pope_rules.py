@@ -2,7 +2,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jfeval.benchmarks.pope_rules import (
@@ -63,30 +63,35 @@ def test_llava_strips_before_it_reads_and_vlmevalkit_loses_formulas():
     assert (vlmevalkit("=no"), vlmevalkit_stored("=no"), vlmevalkit_stored("no")) == ("no", "neither", "no")
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_every_scorer_reads_any_text(answer):
     assert {read(answer) for read in SCORERS.values()} <= {"yes", "no", "neither"}
     assert official(answer) != "neither"
 
 
+@settings(deadline=None)
 @given(ANSWERS, ANSWERS)
 def test_nothing_after_the_first_full_stop_counts_officially(answer, more):
     head = answer.replace(".", "")
     assert official(f"{head}.{more}") == official(head)
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_what_lmms_eval_accepts_vlmevalkit_reads_alike(answer):
     if lmms_eval(answer) != "neither":
         assert vlmevalkit(answer) == lmms_eval(answer)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="yesnoYESNO ,.!"))
 def test_case_matters_officially_only(answer):
     assert vlmevalkit(answer) == vlmevalkit(answer.upper())
     assert lmms_eval(answer) == lmms_eval(answer.upper())
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_marks_are_gone_and_words_stay(answer):
     out = without_punctuation(answer)
@@ -117,6 +122,7 @@ def test_figures_worked_by_hand():
     assert strict == pytest.approx({"accuracy": 0.5, "precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "yes_ratio": 0.5})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["yes", "no"]), st.sampled_from(["yes", "no", "neither"])), min_size=1, max_size=40))
 def test_f1_is_the_harmonic_mean_and_never_divides_by_zero(pairs):
     for scorer in SCORERS:

@@ -2,13 +2,14 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jfeval.benchmarks.understanding.ratios import estimate, mean_ratio, ratio
 from jfeval.stats import clustered_mean
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.integers(0, 4)), min_size=2, max_size=40))
 def test_a_plain_mean_has_the_interval_of_the_clustered_mean(pairs):
     found = estimate(ratio((value, 1.0, cluster) for value, cluster in pairs))
