@@ -43,25 +43,30 @@ def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, 
 
 
 @click.command()
-@click.argument("image", type=FILE)
+@click.argument("images", metavar="[IMAGE]...", nargs=-1, type=FILE)
 @click.argument("question")
 @click.option("--model", default="janusflow-shapes", show_default=True, help="Model.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=32, show_default=True, help="Longest answer.")
-def chat(*, image: Path, question: str, model: str, max_new_tokens: int, **options: object) -> None:
-    """Ask a question about a picture and print the answer.
+def chat(*, images: tuple[Path, ...], question: str, model: str, max_new_tokens: int, **options: object) -> None:
+    """Ask a question about pictures and print the answer, word by word where the model can.
 
     \b
     jfeval chat generated/seed7-0000.png "What color is the circle?"
+    jfeval chat before.png after.png "What has changed?"
     """  # noqa: D301
     from jfeval.console import clean
     from jfeval.schema import TextRequest
 
+    if not images and Path(question).is_file():
+        raise click.UsageError(f"{question} is a file; put the question after it.")
+    request = TextRequest(question=question, images=tuple(_checked_image(image) for image in images), max_new_tokens=max_new_tokens)
     answerer = _load(model, options)
     if not hasattr(answerer, "answer"):
         raise UserError(f"model {model!r} does not answer questions")
-    request = TextRequest(question=question, images=(_checked_image(image),), max_new_tokens=max_new_tokens)
-    click.echo(clean(answerer.answer([request])[0]))
+    for piece in answerer.stream(request) if hasattr(answerer, "stream") else answerer.answer([request]):
+        click.echo(clean(piece), nl=False)
+    click.echo()
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """JanusFlow as the harness sees it: batches of image jobs and of questions."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from jfeval.errors import UserError
 from jfeval.models.base import ImageJob
+from jfeval.models.janusflow.hub import local_folder
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question, content_hash
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
@@ -23,9 +24,13 @@ class Settings(SystemSettings):
     guidance_scale: float = 5.0
     """Classifier-free guidance w. The paper states 2 for FID and nothing for GenEval; 5 is the published function's default."""
     path: str = ""
-    """Checkpoint folder: config.json, weights and tokenizer files."""
+    """Checkpoint folder (config.json, weights and tokenizer files), or a hub id OWNER/NAME with its revision."""
+    revision: str = ""
+    """Commit of a hub id, 40 hexadecimal digits."""
     vae: str = ""
-    """Folder of the VAE in diffusers form; empty means the checkpoint's own vae/ folder."""
+    """Folder of the VAE in diffusers form, or a hub id; empty means the checkpoint's own vae/ folder."""
+    vae_revision: str = ""
+    """Commit of the VAE's hub id."""
 
 
 def choose_device(device: str) -> str:
@@ -66,6 +71,10 @@ class JanusFlowSystem:
         """Answer each request by the likeliest tokens."""
         return self.pipeline.answer([_question(request) for request in requests])
 
+    def stream(self, request: TextRequest) -> Iterator[str]:
+        """Answer one request piece by piece, as tokens are found."""
+        return self.pipeline.understanding.stream(_question(request))
+
     def option_losses(self, requests: Sequence[TextRequest]) -> list[list[float]]:
         """Weigh each request's options: negative log-likelihood in nats of the option and of its end."""
         questions, options = [_question(request) for request in requests], [request.options for request in requests]
@@ -89,11 +98,12 @@ def load_system(name: str, folder: Path, settings: SystemSettings, *, vae: Path 
 
 
 def load(settings: Settings) -> JanusFlowSystem:
-    """Load a JanusFlow checkpoint of any size from a local folder.
+    """Load a JanusFlow checkpoint of any size.
 
     Raises:
-        UserError: No folder is named, or what is in it does not fit.
+        UserError: No checkpoint is named, or what is in it does not fit.
     """
     if not settings.path:
         raise UserError("model 'janusflow' needs its checkpoint folder: --set path=FOLDER (config.json, weights and tokenizer files)")
-    return load_system("janusflow", Path(settings.path), settings, vae=Path(settings.vae) if settings.vae else None)
+    vae = local_folder(settings.vae, settings.vae_revision) if settings.vae else None
+    return load_system("janusflow", local_folder(settings.path, settings.revision), settings, vae=vae)

@@ -179,6 +179,21 @@ class Processor:
             for s in (self.special.pad, self.special.image, self.special.image_start, self.special.image_end, self.special.end)
         )
 
+    def published_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the published form writes into ``preprocessor_config.json`` and ``processor_config.json``."""
+        i, tags = self.images, self.special
+        pixels = {"image_size": i.image_size, "min_size": i.min_size, "image_mean": list(i.mean), "image_std": list(i.std)}
+        chat = {
+            "add_special_token": False,
+            "image_end_tag": tags.image_end,
+            "image_gen_tag": tags.generation_start,
+            "image_start_tag": tags.image_start,
+            "image_tag": tags.image,
+            "num_image_tokens": self.tokens_per_image,
+            "sft_format": self.template,
+        }
+        return pixels, chat
+
     def choose_start_tag(self, name: Literal["generation_start", "image_start"]) -> None:
         """End prompts that are to be drawn with this special token; the published scripts disagree about which."""
         self.start_tag: str = getattr(self.special, name)
