@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jfeval.benchmarks import dpg_goldens, fid_goldens
+from jfeval.benchmarks import dpg_goldens, dpg_mplug_goldens, fid_goldens
 from jfeval.verify import verify
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDENS, PROMPTS = SHARED / "goldens" / "generation", SHARED / "data" / "dpg" / "prompts"
-SUITES = {suite.name: suite for suite in (*dpg_goldens.SUITES, *fid_goldens.SUITES)}
+SUITES = {suite.name: suite for suite in (*dpg_goldens.SUITES, *dpg_mplug_goldens.SUITES, *fid_goldens.SUITES)}
 pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the recorded goldens are not beside this checkout (../shared/goldens)")
 
 
@@ -64,6 +64,13 @@ def test_one_changed_number_of_fid_fails(tmp_path, path):
     (checked,) = verify(tmp_path, fid_goldens.SUITES)
     assert (checked.ok, checked.result.mismatches) == (False, 1)
     assert path[1] in checked.result.note
+
+
+@pytest.mark.parametrize("change", [("weight_seed", lambda seed: seed + 1), ("questions", lambda texts: ["yes", *texts[1:]])])
+def test_other_weights_or_questions_fail_for_mplug(tmp_path, change):
+    spoil(GOLDENS / "mplug", tmp_path, "tiny.json", change[0], change=change[1])
+    (checked,) = verify(tmp_path, dpg_mplug_goldens.SUITES)
+    assert not checked.ok
 
 
 @pytest.mark.skipif(not PROMPTS.is_dir(), reason="the official prompts are not beside this checkout (../shared/data/dpg)")
