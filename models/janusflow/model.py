@@ -18,7 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jfeval.errors import unknown
 from jfeval.models.janusflow.cache import KeyValueCache
 from jfeval.models.janusflow.config import JanusFlowConfig
-from jfeval.models.janusflow.uvit import ConvNeXtBlock, FlowDecoder, FlowEncoder, MidBlock, RMSNorm
+from jfeval.models.janusflow.recompute import Recomputing
+from jfeval.models.janusflow.uvit import ConvNeXtBlock, FlowDecoder, FlowEncoder, RMSNorm
 from jfeval.models.janusflow.vision import VisionTower
 
 
@@ -89,7 +90,7 @@ def causal_mask(valid: Tensor, queries: int) -> Tensor:
     return ((columns < rows) & valid[:, None, None, :]) | (columns == rows)
 
 
-class JanusFlow(nn.Module):
+class JanusFlow(Recomputing):
     """The model without its tokenizer and its VAE; `JanusFlowPipeline` holds all three."""
 
     def __init__(self, config: JanusFlowConfig) -> None:
@@ -181,18 +182,10 @@ class JanusFlow(nn.Module):
         return self
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
-        """Keep only each block's input in training and compute the block again in the backward pass: less memory, about a third slower.
-
-        Acts in training mode; gradients are the same.
-        """
-        for part in (self.language_model, self.vision_und_enc_model.vision_tower):
-            if enabled:
-                part.gradient_checkpointing_enable({"use_reentrant": False})
-            else:
-                part.gradient_checkpointing_disable()
+        """Switch activation checkpointing of every block, transformer or ConvNeXt; see `Recomputing.recompute`."""
         for module in self.modules():
-            if isinstance(module, MidBlock):
-                module.checkpointing = enabled
+            if isinstance(module, Recomputing):
+                module.recompute = enabled
 
     @property
     def device(self) -> torch.device:
@@ -231,7 +224,7 @@ class JanusFlow(nn.Module):
             mask = torch.zeros(mask.shape, dtype=embeds.dtype, device=mask.device).masked_fill(~mask, torch.finfo(embeds.dtype).min)
         hidden, collected = embeds, None
         for depth, layer in enumerate(llama.layers, start=1):
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
+            hidden = self.through(layer, hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
             if depth == collect:
                 collected = hidden
         return llama.norm(hidden), collected

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from jfeval.models.janusflow.config import FlowConfig
+from jfeval.models.janusflow.recompute import Recomputing
 
 TIME_SCALE = 1000.0
 """The sinusoid is taken of 1000 t, t in [0, 1]. Source: the published inference script."""
@@ -72,19 +72,17 @@ class ConvNeXtBlock(nn.Module):
         return x * (1 + scale) + shift
 
 
-class MidBlock(nn.Module):
+class MidBlock(Recomputing):
     """A stack of ConvNeXt blocks at one resolution."""
 
     def __init__(self, blocks: int, width: int, time_width: int, *, eps: float, bias: bool) -> None:
         super().__init__()
         self.res_blocks = nn.ModuleList(ConvNeXtBlock(width, time_width, eps=eps, bias=bias) for _ in range(blocks))
-        self.checkpointing = False
 
     def forward(self, x: Tensor, t_emb: Tensor) -> Tensor:
         """Apply the blocks in turn."""
         for block in self.res_blocks:
-            again = self.checkpointing and self.training
-            x = checkpoint(block, x, t_emb, use_reentrant=False) if again else block(x, t_emb)
+            x = self.through(block, x, t_emb)
         return x
 
 

@@ -4,10 +4,11 @@ Source: paper section 3.1. Two details of the published tower differ from transf
 output is every patch token after the final LayerNorm; the attention-pooling head has weights but plays no part.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from jfeval.models.janusflow.config import VisionConfig
+from jfeval.models.janusflow.recompute import Recomputing
 
 
 def siglip_config(config: VisionConfig) -> SiglipVisionConfig:
@@ -25,7 +26,7 @@ def siglip_config(config: VisionConfig) -> SiglipVisionConfig:
     )
 
 
-class VisionTower(nn.Module):
+class VisionTower(Recomputing):
     """Reads images into patch features."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -37,5 +38,5 @@ class VisionTower(nn.Module):
         tower = self.vision_tower
         hidden = tower.embeddings(pixel_values)
         for layer in tower.encoder.layers:
-            hidden = layer(hidden, attention_mask=None)
+            hidden = self.through(layer, hidden, attention_mask=None)
         return tower.post_layernorm(hidden[0] if isinstance(hidden, tuple) else hidden)
