@@ -123,7 +123,7 @@ class MMBench(Understanding):
         if not scores:
             raise UserError(f"{self.name} has no scores to aggregate")
         rows = [verdict_of(score) for score in scores]
-        tables = [(way, table) for way in WAYS if (table := accuracy_table(rows, way)) is not None]
+        tables: list[tuple[Way, AccuracyTable]] = [(way, table) for way in WAYS if (table := accuracy_table(rows, way)) is not None]
         metric = Namer(protocol, headline=tables[0][0])
         metrics: list[Metric] = []
         for way, table in tables:
