@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jfeval.benchmarks import dpg_goldens, fid_goldens, geneval_goldens, gqa_goldens, mmbench_goldens, pope_goldens, seed_goldens
+from jfeval.benchmarks import (
+    dpg_goldens,
+    dpg_mplug_goldens,
+    fid_goldens,
+    geneval_goldens,
+    gqa_goldens,
+    mmbench_goldens,
+    pope_goldens,
+    seed_goldens,
+)
 from jfeval.benchmarks.understanding import prompt_goldens
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 
@@ -21,7 +30,7 @@ SUITES: tuple[GoldenSuite, ...] = (
     *geneval_goldens.SUITES,
     _without_check("mask2former", "forward.npz", "mmdet3_state_dict_shapes.json"),
     *dpg_goldens.SUITES,
-    _without_check("mplug", "tiny.npz", "tiny.json"),
+    *dpg_mplug_goldens.SUITES,
     *fid_goldens.SUITES,
     *gqa_goldens.SUITES,
     *mmbench_goldens.SUITES,
