@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jfeval import __version__
+from jfeval.cli_checkpoint import checkpoint
 from jfeval.cli_evaluate import Refused, evaluate, run_settings, show, with_own
 from jfeval.cli_make import chat, data, generate, train
 from jfeval.cli_options import FILE, FOLDER, given, model_options, together
@@ -139,7 +140,7 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.argument("runs", nargs=-1, type=FOLDER)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.  [default: report.html]")
 @click.option(
     "--format",
@@ -148,17 +149,19 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
     help="Form; table prints on the terminal where no file is named.  [default: by the file's name]",
 )
 def report(*, runs: tuple[Path, ...], out: Path | None, form: str | None) -> None:
-    """Write one report of any number of runs: a page, or the leaderboard in other forms with the same numbers.
+    """Write one report of RUNS, or of all that stand under runs/: a page, or the leaderboard in other forms with the same numbers.
 
     \b
+    jfeval report
     jfeval report runs/* --out report.html
     jfeval report runs/* --format table
     jfeval report runs/* --out leaderboard.md
     jfeval report runs/mine --out model-index.yaml
     """  # noqa: D301
+    from jfeval.reports.runs import load_runs
     from jfeval.store import Store
 
-    stores = [Store.open(path) for path in runs]
+    stores = [Store.open(path) for path in runs] or list(load_runs("runs/*"))
     if form == "table" and out is None:
         _print_tables(stores)
         return
@@ -214,7 +217,7 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (generate, chat, train, data, sweep):
+for _command in (generate, chat, train, data, sweep, checkpoint):
     main.add_command(_command)
 
 

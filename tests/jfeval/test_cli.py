@@ -257,3 +257,18 @@ def test_plain_lines_hold_a_dash_where_there_is_no_interval(stubs, tmp_path):
     record = stubs.run_and_score(tmp_path / "run").record()
     metric = Metric(name="overall", protocol="p", value=0.5, n=1, clusters=1, headline=True)
     assert "overall 0.500 -" in plain_lines(record, [metric])
+
+
+def test_a_report_without_names_takes_the_runs_at_hand(registered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = invoke("report")
+    assert refused.exit_code == 2
+    assert "no run folder matches" in refused.output
+    assert run_bright("runs/one").exit_code == 0
+    assert invoke("report").stdout.splitlines()[-1] == "report.html"
+    shown = invoke("report", "--format", "table").stdout
+    assert "painter" in shown
+    assert "overall" in shown
+    assert invoke("report", "--format", "csv").exit_code == 2
+    assert invoke("report", "--out", "board.md").exit_code == 0
+    assert "painter" in (tmp_path / "board.md").read_text()
