@@ -327,8 +327,8 @@ def _other_color(thing: Thing, scene: Scene, rng: np.random.Generator) -> Color 
     """Draw a colour that an object has not, half of the time one that the scene has; None where its shape does not name it."""
     if sum(other.shape == thing.shape for other in scene.things) > 1:
         return None
-    options = [color for color in COLORS if color != thing.color and (color, thing.shape) not in HELD_OUT_PAIRS]
-    near = [color for color in options if color in {other.color for other in scene.things}]
+    options: list[Color] = [color for color in COLORS if color != thing.color and (color, thing.shape) not in HELD_OUT_PAIRS]
+    near: list[Color] = [color for color in options if color in {other.color for other in scene.things}]
     return pick(rng, near if near and rng.random() < 0.5 else options)
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jfeval.benchmarks.pope_rows import FORMS, SPLITS, TSV_SUFFIX, Label, Row, read_folder
-from jfeval.benchmarks.pope_rules import FIGURES, SCORERS, Answered, figures, vlmevalkit
+from jfeval.benchmarks.pope_rules import SCORERS, Answered, Figure, figures, vlmevalkit
 from jfeval.benchmarks.understanding.media import pictures
 from jfeval.benchmarks.understanding.numbers import Namer, answer_counts, answer_kinds
 from jfeval.benchmarks.understanding.protocols import SINGLE_WORD, Prompt, PromptName, Understanding, answer_text
@@ -44,6 +44,8 @@ _LMMS_DETAILS = {
     "f1": " lmms-eval's recall leaves out answers that are neither yes nor no.",
     "yes_ratio": " lmms-eval counts the labels here, not the answers.",
 }
+_AVERAGED: tuple[Figure, ...] = ("f1", "accuracy")
+_SHOWN: tuple[Figure, ...] = ("f1", "accuracy", "precision", "recall", "yes_ratio")
 _HEADLINES = {"llava": "mean_f1", "official": "mean_f1"}
 """How results are quoted: LLaVA's line averages the splits' F1, VLMEvalKit and lmms-eval pool all rows."""
 
@@ -122,11 +124,11 @@ class Pope(Understanding):
         headline = _HEADLINES.get(protocol, "pooled_f1")
         details = {name: text + (_LMMS_DETAILS.get(name, "") if protocol == "lmms-eval" else "") for name, text in _DETAILS.items()}
         metric = Namer(protocol, headline=headline)
-        metrics = [
-            metric(f"mean_{name}", estimate(mean_ratio([per_split[s][name] for s in splits])), f"{details[name]} Mean of the splits.")
-            for name in ("f1", "accuracy")
-        ]
-        for name in ("f1", *(n for n in FIGURES if n != "f1")):
+        metrics = []
+        for name in _AVERAGED:
+            mean = estimate(mean_ratio([per_split[split][name] for split in splits]))
+            metrics.append(metric(f"mean_{name}", mean, f"{details[name]} Mean of the splits."))
+        for name in _SHOWN:
             for split in splits:
                 compares = protocol == _PAPER_SCORER and (name, split) == ("f1", "random")
                 metrics.append(metric(name, estimate(per_split[split][name]), details[name], task=split, paper=_PAPER if compares else ""))

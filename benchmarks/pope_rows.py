@@ -220,7 +220,7 @@ def attach_images(rows: list[Row], folder: Path) -> list[Row]:
 def _read_tsv(path: Path) -> list[Row]:
     rows = []
     for line in read_tsv(path, columns=("question", "answer", "category"), get="it is VLMEvalKit's POPE table"):
-        splits = tuple(_split(name.strip(), line.where, "category") for name in line.cells["category"].split(","))
+        splits: tuple[Split, ...] = tuple(_split(name.strip(), line.where, "category") for name in line.cells["category"].split(","))
         if len(set(splits)) != len(splits):
             raise UserError(f"{line.where}, field category: a split stands twice in {line.cells['category'][:80]!r}")
         rows.append(

@@ -14,13 +14,13 @@ Source: RUCAIBox/POPE @ 3df3ba1b, evaluate.py; haotian-liu/LLaVA @ c121f043, lla
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from jfeval.benchmarks.mmbench_options import as_stored
 from jfeval.benchmarks.understanding.protocols import ScorerName
-from jfeval.benchmarks.understanding.ratios import Ratio, ratio
+from jfeval.benchmarks.understanding.ratios import Ratio, Row, ratio_of_counts
 
 Said: TypeAlias = Literal["yes", "no", "neither"]
 Figure: TypeAlias = Literal["accuracy", "precision", "recall", "f1", "yes_ratio"]
@@ -92,8 +92,7 @@ def without_punctuation(text: str) -> str:
     return _LOOSE_STOP.sub("", out, count=_MOST_STOPS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answered:
+class Answered(NamedTuple):
     """One question with what was said."""
 
     label: Literal["yes", "no"]
@@ -109,7 +108,7 @@ def figures(rows: Iterable[Answered], scorer: ScorerName | str) -> dict[Figure, 
 
     lmms-eval departs in two: recall (and so F1) leaves out answers that are neither yes nor no, and its yes-ratio is that of the labels.
     """
-    listed = list(rows)
+    counts = Counter(rows)
     strict = scorer == "lmms-eval"
     tops_and_bottoms: dict[Figure, Callable[[Answered], tuple[float, float]]] = {
         "accuracy": lambda r: (float(r.said == r.label), 1.0),
@@ -118,7 +117,13 @@ def figures(rows: Iterable[Answered], scorer: ScorerName | str) -> dict[Figure, 
         "f1": lambda r: (2 * _hit(r), _said_yes(r) + _relevant(r, strict=strict)),
         "yes_ratio": lambda r: (float(r.label == "yes") if strict else _said_yes(r), 1.0),
     }
-    return {name: ratio((*parts(row), row.cluster) for row in listed) for name, parts in tops_and_bottoms.items()}
+    found: dict[Figure, Ratio] = {}
+    for name, parts in tops_and_bottoms.items():
+        parted: Counter[Row] = Counter()
+        for row, count in counts.items():
+            parted[*parts(row), row.cluster] += count
+        found[name] = ratio_of_counts(parted)
+    return found
 
 
 def _hit(row: Answered) -> float:

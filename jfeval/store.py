@@ -21,10 +21,10 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
@@ -33,6 +33,8 @@ from jfeval.schema import Counts, ImageRequest, JsonObject, Judgement, Metric, O
 
 if TYPE_CHECKING:
     import pyarrow
+
+T = TypeVar("T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
@@ -88,18 +90,11 @@ class Store:
 
     def samples(self) -> list[Sample]:
         """List the samples asked for, in order; images of questions are read when they are looked at."""
-        path = self.path / "samples.jsonl"
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-            return [self._sample_from(json.loads(line)) for line in lines if line]
-        except FileNotFoundError:
-            return []
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); run the same command again to write it anew.") from error
+        return self._read_samples(self._sample_from)
 
     def sample_ids(self) -> list[str]:
         """List the ids of the samples asked for, in order, without their contents."""
-        return [sample.id for sample in self.samples()]
+        return self._read_samples(lambda row: str(row["id"]))
 
     def write_samples(self, samples: Sequence[Sample]) -> None:
         """Store the samples asked for; images inside questions are stored by content."""
@@ -225,6 +220,17 @@ class Store:
     def _write_json(self, name: str, value: object) -> None:
         text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
         write_atomically(self.path / name, (text + "\n").encode())
+
+    def _read_samples(self, read: Callable[[dict], T]) -> list[T]:
+        """Read something of every sample asked for; nothing where none was."""
+        path = self.path / "samples.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+            return [read(json.loads(line)) for line in lines if line]
+        except FileNotFoundError:
+            return []
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}); run the same command again to write it anew.") from error
 
     def _sample_to(self, sample: Sample) -> JsonObject:
         row = dataclasses.asdict(sample)

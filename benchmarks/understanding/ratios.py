@@ -12,6 +12,7 @@ J. Human Resources 50, 2015, equations 10 to 12).
 """
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,14 +38,18 @@ class Ratio:
 
 def ratio(rows: Iterable[Row]) -> Ratio:
     """Divide the sum of tops by the sum of bottoms."""
-    listed = list(rows)
-    total = math.fsum(bottom for _, bottom, _ in listed)
-    value = math.fsum(top for top, _, _ in listed) / total if total else 0.0
+    return ratio_of_counts(Counter(rows))
+
+
+def ratio_of_counts(rows: Mapping[Row, int]) -> Ratio:
+    """Divide the sum of tops by the sum of bottoms, each row standing for as many as its count says."""
+    total = math.fsum(count * bottom for (_, bottom, _), count in rows.items())
+    value = math.fsum(count * top for (top, _, _), count in rows.items()) / total if total else 0.0
     moves: dict[Hashable, float] = {}
-    for top, bottom, cluster in listed:
-        moves[cluster] = moves.get(cluster, 0.0) + ((top - value * bottom) / total if total else 0.0)
-    counted = frozenset(cluster for _, bottom, cluster in listed if bottom)
-    return Ratio(value=value, n=sum(1 for _, bottom, _ in listed if bottom), moves=moves, counted=counted)
+    for (top, bottom, cluster), count in rows.items():
+        moves[cluster] = moves.get(cluster, 0.0) + (count * (top - value * bottom) / total if total else 0.0)
+    counted = {row: count for row, count in rows.items() if row[1]}
+    return Ratio(value=value, n=sum(counted.values()), moves=moves, counted=frozenset(cluster for _, _, cluster in counted))
 
 
 def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
