@@ -54,11 +54,11 @@ class FrechetEstimate:
     """Whether the reference counts as a sample, whose error is in ``se``, or as given once and for all."""
 
     def interval(self, centre: float) -> tuple[float, float] | None:
-        """Return the 95 % interval about the value or the corrected value, cut at 0."""
+        """Return the 95 % interval about the value or the corrected value; near 0 it reaches below."""
         if self.se is None:
             return None
         half = float(stdtrit(self.n - 1, 1 - (1 - CONFIDENCE) / 2)) * self.se
-        return max(0.0, centre - half), max(0.0, centre + half)
+        return centre - half, centre + half
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ Source: Binkowski et al., "Demystifying MMD GANs" (arXiv 1801.01401), section 3;
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -69,24 +70,29 @@ def kid_of_subsets(
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> KernelEstimate:
-    """Estimate the squared discrepancy from all pairs, in blocks, with its standard error by the first-order term.
+    """Estimate the squared discrepancy from all pairs, in blocks, with its standard error.
 
-    ::
+    With k~ the kernel less its means over either argument (Hoeffding's second-order part), so that two sets of one distribution, where the
+    first-order terms h vanish, have an error too::
 
-        h_a(x) = 2 (E k(x, a') - E k(x, b)),    SE^2 = var h_a / n + var h_b / m
+        h_a(x) = 2 (E k(x, a') - E k(x, b))
+        SE^2   = var h_a / n + var h_b / m + 2 E k~_aa^2 / n^2 + 2 E k~_bb^2 / m^2 + 4 E k~_ab^2 / (n m)
 
-    Source: Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012), lemma 6; Hoeffding, Annals of Mathematical Statistics 19 (1948).
-    Where both sets are of one distribution the first-order term vanishes and the error is understated.
+    Source: Gretton et al., "A Kernel Two-Sample Test", JMLR 13 (2012), lemma 6; Hoeffding, Annals of Mathematical Statistics 19 (1948),
+    section 5.
     """
     _check(a, b)
     x, y = a.astype(np.float64), b.astype(np.float64)
-    xx, yy = _row_sums(x, x) - _kernel_diagonal(x), _row_sums(y, y) - _kernel_diagonal(y)
-    xy, yx = _row_sums(x, y), _row_sums(y, x)
     n, m = len(x), len(y)
+    xx, yy = (_row_sums(z, z) - _kernel_diagonal(z) for z in (x, y))
+    xy, yx = _row_sums(x, y), _row_sums(y, x)
     value = xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.sum() / (n * m)
     here, there = 2 * (xx / (n - 1) - xy / m), 2 * (yy / (m - 1) - yx / n)
-    se = math.sqrt(float(here.var(ddof=1)) / n + float(there.var(ddof=1)) / m)
-    return KernelEstimate(value=float(value), se=se, n=n, reference_n=m)
+    first = float(here.var(ddof=1)) / n + float(there.var(ddof=1)) / m
+    own_x, own_y = xx / (n - 1), yy / (m - 1)
+    second = 2 * _centred_square(x, x, own_x, own_x) / n**2 + 2 * _centred_square(y, y, own_y, own_y) / m**2
+    second += 4 * _centred_square(x, y, xy / m, yx / n) / (n * m)
+    return KernelEstimate(value=float(value), se=math.sqrt(first + second), n=n, reference_n=m)
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
@@ -106,10 +112,26 @@ def _kernel_diagonal(x: np.ndarray) -> np.ndarray:
 def _row_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Sum each row of the kernel matrix, a block at a time."""
     sums = np.zeros(len(x))
-    for start in range(0, len(x), _BLOCK):
-        for other in range(0, len(y), _BLOCK):
-            sums[start : start + _BLOCK] += _kernel(x[start : start + _BLOCK], y[other : other + _BLOCK]).sum(axis=1)
+    for rows, columns in _blocks(len(x), len(y)):
+        sums[rows] += _kernel(x[rows], y[columns]).sum(axis=1)
     return sums
+
+
+def _centred_square(x: np.ndarray, y: np.ndarray, over_y: np.ndarray, over_x: np.ndarray) -> float:
+    """Return the mean square of the kernel less its means; of pairs of different rows where both sets are one."""
+    total, mean, same = 0.0, over_y.mean(), x is y
+    for rows, columns in _blocks(len(x), len(y)):
+        centred = _kernel(x[rows], y[columns]) - over_y[rows, None] - over_x[columns] + mean
+        if same and rows == columns:
+            np.fill_diagonal(centred, 0.0)
+        total += float((centred**2).sum())
+    return total / (len(x) * (len(y) - same))
+
+
+def _blocks(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    for start in range(0, rows, _BLOCK):
+        for other in range(0, columns, _BLOCK):
+            yield slice(start, start + _BLOCK), slice(other, other + _BLOCK)
 
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:

@@ -28,6 +28,13 @@ def test_the_error_bar_is_the_spread_over_draws():
     assert np.mean([one.se for one in found]) == pytest.approx(np.std([one.value for one in found]), rel=0.15)
 
 
+def test_two_sets_of_one_distribution_have_an_error_too():
+    rng = np.random.default_rng(4)
+    found = [kernel_distance(rng.standard_normal((100, 4)), rng.standard_normal((80, 4))) for _ in range(300)]
+    assert np.mean([abs(one.value) < 1.96 * one.se for one in found]) > 0.93
+    assert np.mean([one.se for one in found]) < 2 * np.std([one.value for one in found])
+
+
 def test_blocks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(2)
     a, b = rng.standard_normal((50, 4)), rng.standard_normal((41, 4))
