@@ -42,6 +42,7 @@ BENCHMARKS: Mapping[str, str] = {
     "geneval": "jfeval.benchmarks.geneval:GenEval",
     "geneval-heldout": "jfeval.benchmarks.geneval:GenEvalHeldOut",
     "dpg": "jfeval.benchmarks.dpg:DPG",
+    "mjhq": "jfeval.benchmarks.mjhq:MJHQ",
     "pope": "jfeval.benchmarks.pope:Pope",
     "gqa": "jfeval.benchmarks.gqa:Gqa",
     "mmbench": "jfeval.benchmarks.mmbench:MMBench",
