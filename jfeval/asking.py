@@ -52,7 +52,7 @@ class _Answer:
 def _ask(model: "Model", rows: Sequence[tuple[int, Sample]], seed: int) -> list[_Answer]:
     """Call the model on requests of one kind and encode what it returns."""
     if isinstance(rows[0][1].request, TextRequest):
-        requests = [sample.request for _, sample in rows if isinstance(sample.request, TextRequest)]
+        requests = [replace(sample.request, sample_id=sample.id) for _, sample in rows if isinstance(sample.request, TextRequest)]
         return _ask_questions(model, requests)
     jobs = image_jobs(rows, seed)
     pictures = _ability(model, "generate", "draws images")(jobs)

@@ -108,19 +108,25 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
 @click.option(
     "--images", type=FOLDER, help="Score ready images instead: FOLDER/00000/samples/0000.png, as GenEval's own script writes them."
 )
+@click.option("--answers", type=FILE, help='Score ready answers instead: one {"id": ..., "prediction": ...} a line.')
 @_benchmark_options
-def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_report: bool, **options: object) -> None:
-    """Score a stored run again, or a folder of your own images.
+def score(
+    *, run_folder: Path | None, images: Path | None, answers: Path | None, overwrite: bool, no_report: bool, **options: object
+) -> None:
+    """Score a stored run again, or your own images or answers.
 
-    A stored run is judged only where that is missing, and needs neither the model nor the benchmark's data.
+    A stored run is judged only where that is missing, and needs neither the model nor the benchmark's data. --protocol all scores it
+    under every protocol that its benchmark has and prints them side by side.
 
     \b
     jfeval score runs/seed3 --protocol official
+    jfeval score runs/pope --protocol all
+    jfeval score --answers mine.jsonl --benchmark pope --edition shapes --out runs/mine
     jfeval score --images my-images --benchmark geneval --edition shapes --seed 3 --out runs/mine
     """  # noqa: D301
     values = given(options)
-    if (run_folder is None) == (images is None):
-        raise click.UsageError("Give either a stored RUN or --images FOLDER.")
+    if sum(one is not None for one in (run_folder, images, answers)) != 1:
+        raise click.UsageError("Give one of a stored RUN, --images FOLDER and --answers FILE.")
     if run_folder is not None:
         extra = sorted(set(values) - {"protocol"})
         if extra or overwrite:
@@ -133,9 +139,11 @@ def score(*, run_folder: Path | None, images: Path | None, overwrite: bool, no_r
     from jfeval.settings import resolve
 
     benchmark_overrides = list(values.pop("set_benchmark", ()))
-    settings = resolve(run_settings(), values={**values, "model": "folder"})
-    settings = with_own(settings, {"path": images}, [], benchmark_overrides)
+    settings = resolve(run_settings(), values={**values, "model": "folder" if answers is None else "answers"})
+    settings = with_own(settings, {"path": images or answers}, [], benchmark_overrides)
     benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
+    if answers is not None:
+        _check_answers(answers, settings, benchmark)
     evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
 
 
@@ -237,6 +245,14 @@ def _print_tables(stores: "list[Store]") -> None:
             click.echo(table.to_text() + "\n")
 
 
+def _check_answers(path: Path, settings: "RunSettings", benchmark: "Benchmark") -> None:
+    """Say before anything is written that answers are missing, too many or given twice."""
+    from jfeval.models.adapters.answers import check_ids, read_answers
+    from jfeval.plan import make_plan
+
+    check_ids(path, read_answers(path), [sample.id for _, sample in make_plan(settings, benchmark).rows])
+
+
 def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
     from jfeval.registry import load_benchmark
     from jfeval.runner import judge_stored
@@ -252,7 +268,15 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
         click.echo(
             f"{len(damaged)} samples have missing or damaged images ({', '.join(damaged[:5])}); `jfeval run` draws them again", err=True
         )
-    score(store, benchmark, protocol=protocol)
+    if protocol == "all":
+        from jfeval.summary import print_protocols
+
+        own = store.record().protocol
+        for name in sorted(benchmark.protocols, key=lambda name: name == own):  # the run's own last: it stays the run's own
+            score(store, benchmark, protocol=name)
+        print_protocols({name: store.metrics(name) for name in benchmark.protocols})
+    else:
+        score(store, benchmark, protocol=protocol)
     show(store, report=report)
 
 

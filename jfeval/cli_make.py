@@ -1,13 +1,16 @@
 """The commands that make something: pictures, answers, models, data. Part of `jfeval.cli`; imports what it needs inside the commands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jfeval.cli_options import FILE, FOLDER, given, model_options
 from jfeval.errors import UserError
+
+if TYPE_CHECKING:
+    from jfeval.schema import Sample
 
 _MAX_PIXELS = 64_000_000
 
@@ -123,7 +126,8 @@ def data_make(*, world: str, out: Path, seed: int, workers: int, **rows: int | N
 def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None, out: Path) -> None:
     """Write a benchmark's prompts for your own generator: OUT/prompts.txt, and OUT/00000/metadata.jsonl for each.
 
-    Put your images beside the metadata, as OUT/00000/samples/0000.png, and `jfeval score --images OUT` evaluates them.
+    Put your images beside the metadata, as OUT/00000/samples/0000.png, and `jfeval score --images OUT` evaluates them. A benchmark that
+    asks questions gives OUT/questions.jsonl and the images in OUT/images; `jfeval score --answers FILE` evaluates the answers.
 
     \b
     jfeval data prompts --benchmark geneval --edition shapes --seed 3 --out my-images
@@ -137,10 +141,14 @@ def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None
     from jfeval.settings import RunSettings
 
     plan = make_plan(RunSettings(benchmark=benchmark, edition=edition, seed=seed, data=folder), load_benchmark(benchmark))
+    if not all(isinstance(sample.request, ImageRequest) for _, sample in plan.rows):
+        _write_questions(out, [sample for _, sample in plan.rows])
+        click.echo(out)
+        return
     prompts = []
     for row, sample in plan.rows:
         if not isinstance(sample.request, ImageRequest):
-            raise UserError(f"{benchmark} asks questions about images; it has no prompts to draw")
+            continue
         prompts.append(sample.request.prompt)
         write_atomically(
             out / f"{row:05d}" / "metadata.jsonl", (json.dumps({**sample.reference, "prompt": sample.request.prompt}) + "\n").encode()
@@ -161,6 +169,29 @@ def data_verify(*, folder: Path) -> None:
 
     for name, count in check(folder).items():
         click.echo(f"{name} {count}")
+
+
+def _write_questions(out: Path, samples: "Sequence[Sample]") -> None:
+    """Write questions with their ids and the names of their image files, each image once."""
+    import hashlib
+    import json
+
+    from jfeval.files import write_atomically
+    from jfeval.schema import TextRequest
+
+    lines, written = [], set()
+    for sample in samples:
+        names = []
+        for data in sample.request.images if isinstance(sample.request, TextRequest) else ():
+            ending = ".png" if data.startswith(b"\x89PNG") else ".jpg"
+            name = hashlib.sha256(data).hexdigest()[:16] + ending
+            if name not in written:
+                write_atomically(out / "images" / name, data, flush=False)
+                written.add(name)
+            names.append(name)
+        if isinstance(sample.request, TextRequest):
+            lines.append(json.dumps({"id": sample.id, "question": sample.request.question, "images": names}))
+    write_atomically(out / "questions.jsonl", "".join(f"{line}\n" for line in lines).encode())
 
 
 def _make_shapes(out: Path, *, seed: int = 0, workers: int = 1, rows: Mapping[str, int] | None = None) -> None:

@@ -36,6 +36,7 @@ MODELS: Mapping[str, str] = {
     "janusflow-shapes": "jfeval.models.shapes:load",
     "janusflow": "jfeval.models.janusflow.adapter:load",
     "folder": "jfeval.models.adapters.folder:load",
+    "answers": "jfeval.models.adapters.answers:load",
     "nearest-caption": "jfeval.models.adapters.retrieval:load",
 }
 BENCHMARKS: Mapping[str, str] = {

@@ -39,6 +39,8 @@ class TextRequest:
     max_new_tokens: int = 32
     options: tuple[str, ...] = ()
     """Answers to weigh: the model then writes nothing but returns the loss of each. Empty for a question that is to be answered."""
+    sample_id: str = ""
+    """Which sample asks; set when a model is asked. Finds a ready answer; says nothing to a model that looks."""
 
 
 Request: TypeAlias = ImageRequest | TextRequest

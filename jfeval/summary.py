@@ -1,6 +1,6 @@
 """A run's result in words and rows, for a terminal or a pipe."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jfeval.console import clean
 from jfeval.schema import Metric, RunRecord
@@ -74,6 +74,36 @@ def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool
         cells = (label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters))
         table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if metric.headline else "")
     Console().print(table)
+
+
+def protocol_lines(numbers: Mapping[str, Sequence[Metric]]) -> list[str]:
+    """Set protocols side by side: a line per number that several have, its value under each, and how far they lie apart."""
+    names = list(numbers)
+    values = {name: {label(metric): metric.value for metric in metrics} for name, metrics in numbers.items()}
+    shared = [key for key in dict.fromkeys(key for one in values.values() for key in one) if sum(key in one for one in values.values()) > 1]
+    lines = [" ".join(["protocols", *names, "spread"])]
+    for key in shared:
+        found = [values[name].get(key) for name in names]
+        known = [value for value in found if value is not None]
+        cells = ["-" if value is None else f"{value:.3f}" for value in found]
+        lines.append(" ".join([key.replace(" ", "_"), *cells, f"{max(known) - min(known):.3f}"]))
+    headlines = {name: next((metric for metric in metrics if metric.headline), None) for name, metrics in numbers.items()}
+    lines += [f"headline {name} {label(one)} {one.value:.3f} {interval(one)}" for name, one in headlines.items() if one is not None]
+    return [clean(line) for line in lines]
+
+
+def print_protocols(numbers: Mapping[str, Sequence[Metric]]) -> None:
+    """Print the numbers of several protocols on the same outputs, columns aligned."""
+    rows = [line.split(" ") for line in protocol_lines(numbers)]
+    table = [row for row in rows if row[0] != "headline"]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    for row in rows:
+        words = (
+            row
+            if row[0] == "headline"
+            else [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        print(" ".join(words))  # noqa: T201
 
 
 def _headline_last(metrics: Sequence[Metric]) -> list[Metric]:
