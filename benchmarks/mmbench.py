@@ -15,7 +15,6 @@ from typing import ClassVar
 from jfeval.benchmarks.mmbench_options import OPTION_RULES, REFUSED, Choices, Inference, OptionRules, as_stored, infer
 from jfeval.benchmarks.mmbench_prompts import Kind, choice_prompt
 from jfeval.benchmarks.mmbench_rows import (
-    HUB,
     TSV_FILES,
     TSV_MD5,
     ChoiceRow,
@@ -24,6 +23,7 @@ from jfeval.benchmarks.mmbench_rows import (
     check_groups,
     check_whole,
     data_files,
+    form_of,
     hidden_options,
     parse_row,
     read_published,
@@ -90,9 +90,9 @@ class MMBench(Understanding):
         if edition == "shapes":
             return {**identity, "seed": seed}
         files = data_files(self.data_folder(data), self.language)
-        table = files[0].name == TSV_FILES[self.language]
-        published = table and _md5(files[0]) == TSV_MD5[self.language]
-        return {**identity, "form": files[0].name if table else HUB, "revision": "unpinned", "published": published}
+        form = form_of(files)
+        published = form in TSV_FILES.values() and _md5(files[0]) == TSV_MD5[self.language]
+        return {**identity, "form": form, "revision": "unpinned", "published": published}
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Turn one answer into one verdict.

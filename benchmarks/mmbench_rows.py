@@ -1,20 +1,32 @@
 """MMBench's rows: one multiple-choice question as published, read from every published form and checked.
 
-The forms are VLMEvalKit's TSV (images as base64 or as the index of another row) and the Parquet files of lmms-lab/MMBench (images as
-bytes, missing options and hints spelled "nan"). A row's reference is its published text, without the image.
+The forms are VLMEvalKit's TSV (images as base64 or as the index of another row), the Parquet files of lmms-lab/MMBench (images as bytes,
+missing options and hints spelled "nan") and those of HuggingFaceM4/MMBench (the TSV's cells, English). A row's reference is its published text,
+without the image.
 
 Source: the column lists of VLMEvalKit @ e8e78f05, dataset/image_mcq.py, and lmms-eval @ 75571cfe, tasks/mmbench.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from jfeval.benchmarks.mmbench_options import NA_TOKENS
 from jfeval.benchmarks.mmbench_rules import group_of, is_base
-from jfeval.benchmarks.understanding.media import Reader, TableRow, TextRow, check_image, parquet_files, read_parquet, read_tsv
+from jfeval.benchmarks.understanding.media import (
+    REFERENCE_LENGTH,
+    Reader,
+    TableRow,
+    TextRow,
+    check_image,
+    decode_base64,
+    parquet_files,
+    read_parquet,
+    read_tsv,
+)
 from jfeval.errors import UserError
 from jfeval.schema import Json, JsonObject
 
@@ -27,7 +39,7 @@ TSV_FILES: Mapping[Language, str] = {"en": "MMBench_DEV_EN.tsv", "cn": "MMBench_
 TSV_MD5: Mapping[Language, str] = {"en": "b6caf1133a01c6bb705cf753bb527ed8", "cn": "08b8fc3324a5ed74155350f57be69fbd"}
 """Source: VLMEvalKit @ e8e78f05, dataset/image_mcq.py, DATASET_MD5."""
 TSV_URL = "https://opencompass.openxlab.space/utils/benchmarks/MMBench/"
-HUB = "lmms-lab/MMBench"
+HUB, TEXT_HUB = "lmms-lab/MMBench", "HuggingFaceM4/MMBench"
 ROWS, QUESTIONS = 4329, 1164
 """Rows and questions of the dev split, in either language."""
 OLDER_ROWS = 4377
@@ -109,10 +121,18 @@ def data_files(folder: Path, language: Language) -> list[Path]:
         UserError: There is neither.
     """
     tsv = folder / TSV_FILES[language]
-    files = [tsv] if tsv.is_file() else parquet_files(folder, f"{language}/dev*.parquet")
+    patterns = (f"{language}/dev*.parquet", *(["data/validation*.parquet"] if language == "en" else []))
+    files = [tsv] if tsv.is_file() else parquet_files(folder, *patterns)
     if not files:
-        raise UserError(f"{folder} holds neither {tsv.name} nor {language}/dev*.parquet; {how_to_get(language)}")
+        raise UserError(f"{folder} holds neither {tsv.name} nor {' nor '.join(patterns)}; {how_to_get(language)}")
     return files
+
+
+def form_of(files: Sequence[Path]) -> str:
+    """Name the published form of `data_files`: the TSV's file name, or a hub id."""
+    if files[0].suffix == ".tsv":
+        return files[0].name
+    return TEXT_HUB if files[0].name.startswith("validation") else HUB
 
 
 def read_published(files: Sequence[Path], language: Language) -> list[Published]:
@@ -124,6 +144,8 @@ def read_published(files: Sequence[Path], language: Language) -> list[Published]
     if files[0].suffix == ".tsv":
         rows = read_tsv(files[0], columns=COLUMNS, get=how_to_get(language))
         return [_from_tsv(row) for row in rows]
+    if form_of(files) == TEXT_HUB:
+        return _from_text_images(read_parquet(files, columns=["index", "image", *COLUMNS], image=""))
     table = read_parquet(files, columns=["index", *(_hub_name(name) for name in COLUMNS)])
     return [_from_hub(row) for row in table]
 
@@ -194,13 +216,36 @@ def _from_tsv(row: TextRow) -> Published:
     return Published(reference={"index": int(row.cells["index"]), **texts}, where=row.where, image=row.image, image_key=row.image_key)
 
 
-def _from_hub(row: TableRow) -> Published:
-    """Bring a row of the hub's form into the TSV's: "nan" and null are empty cells, an index may be text."""
-    index = row.cells["index"]
+def _from_text_images(table: Sequence[TableRow]) -> list[Published]:
+    """Read rows whose images are text as in the TSV: base64, or the index of the row that holds it. These stay in memory."""
+    texts = {str(row.cells["index"]): str(row.cells["image"] or "") for row in table}
+    rows: list[Published] = []
+    for row in table:
+        where, text = f"{row.where}, field image", str(row.cells["image"] or "")
+        if len(text) <= REFERENCE_LENGTH:
+            target, text = text, texts.get(text, "")
+            if len(text) <= REFERENCE_LENGTH:
+                raise UserError(f"{where}: row index {target!r} is no row that holds an image; expected one, or base64 of an image file")
+        data = decode_base64(text, where=where)
+        check_image(data, where=where)
+        image, key = partial(decode_base64, text, where=where), hashlib.sha256(data).hexdigest()
+        reference = _hub_reference(row.cells, lambda name: name)
+        rows.append(Published(reference=reference, where=row.where, image=image, image_key=key))
+    return rows
+
+
+def _hub_reference(cells: Mapping[str, Json], called: Callable[[str], str]) -> JsonObject:
+    """Bring cells of the hub's forms into the TSV's: "nan" and null are empty cells, an index may be text."""
+    index = cells["index"]
     reference: JsonObject = {"index": int(index) if isinstance(index, str) and index.isascii() and index.isdigit() else index}
     for name in COLUMNS:
-        value = row.cells[_hub_name(name)]
+        value = cells[called(name)]
         reference[name] = "" if value is None or (value == "nan" and name in _TEXT_COLUMNS) else value
+    return reference
+
+
+def _from_hub(row: TableRow) -> Published:
+    reference = _hub_reference(row.cells, _hub_name)
     where = f"{row.where}, field image"
     if len(row.images) != 1:
         raise UserError(f"{where}: {len(row.images)} images; expected one")

@@ -219,6 +219,21 @@ def test_the_hubs_form_gives_the_same_rows(tmp_path):
         assert one.request.images[0] == other.request.images[0]
 
 
+def test_the_hubs_form_with_images_as_text_gives_the_same_rows(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    file = tmp_path / "hub" / "data" / "validation-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist([{key: value or None for key, value in one.items()} for one in GOOD]), file)
+    ours = official().samples("official", seed=0, data=tmp_path / "hub")
+    table = official().samples("official", seed=0, data=write_tsv(tmp_path / "tsv", GOOD))
+    for one, other in zip(ours, table, strict=True):
+        assert (one.id, one.reference, one.cluster) == (other.id, other.reference, other.cluster)
+        assert one.request.images[0] == other.request.images[0]
+    pq.write_table(pa.Table.from_pylist([{**GOOD[0], "image": "99"}]), file)
+    with pytest.raises(UserError, match="row 1, field image: row index '99' is no row that holds an image"):
+        official().samples("official", seed=0, data=tmp_path / "hub")
+
+
 def test_missing_data_is_named_with_what_gets_it(tmp_path):
     with pytest.raises(UserError, match=r"MMBench_DEV_EN\.tsv") as error:
         MMBench().samples("official", seed=0, data=tmp_path)
