@@ -107,26 +107,31 @@ class DPG:
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Turn the answers into one score per picture, with each category's counts.
 
-        A prompt that the official script fails on has one score without a value and the reason; no mean counts it.
+        A prompt that the official script fails on has scores without a value and the reason; no mean of that protocol counts it.
 
         Raises:
             UserError: An unknown protocol, or observations that are not answers to the sample's questions.
         """
         self._check_protocol(protocol)
         questions = parse_reference(sample.reference, where=f"sample {sample.id}")
-        scores = []
-        for index, observation in enumerate(judgement.observations):
-            answers = read_answers(observation, where=f"sample {sample.id}, image {index}")
-            try:
-                picture = judge_picture(questions, answers, protocol=protocol)
-            except Dropped as dropped:
-                reason = f"the official script leaves this prompt out: {dropped}"
-                return [Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, values={_DROPPED: 1.0}, reason=reason)]
-            values = {_SCORE: picture.score, **_other_score(questions, answers, protocol), **_counts(picture, raw=protocol == "official")}
-            scores.append(
-                Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, index=index, values=values, reason=picture.reason)
+        answers = [read_answers(seen, where=f"sample {sample.id}, image {i}") for i, seen in enumerate(judgement.observations)]
+        dropped = ""
+        pictures: list[Picture | None] = [None] * len(answers)
+        try:
+            pictures = [judge_picture(questions, given, protocol=protocol) for given in answers]
+        except Dropped as reason:
+            dropped = f"the official script leaves this prompt out: {reason}"
+        return [
+            Score(
+                sample_id=sample.id,
+                task=sample.task,
+                cluster=sample.cluster,
+                index=index,
+                values={**_values(picture, raw=protocol == "official"), **_other_score(questions, answers[index], protocol)},
+                reason=picture.reason if picture else dropped,
             )
-        return scores
+            for index, picture in enumerate(pictures)
+        ]
 
     def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
         """Return the overall (the headline), the overall under the other protocol, then the broad and the fine categories.
@@ -144,7 +149,7 @@ class DPG:
         note = f" {dropped} prompts dropped out, as in the official script." if dropped else ""
         overall = as_metric(overall_of(kept), name="overall", protocol=protocol, detail=_OVERALL[known] + note, headline=True)
         other = _other(protocol)
-        beside = [score for score in kept if _SCORE_OF + other in score.values]
+        beside = [score for score in scores if _SCORE_OF + other in score.values]
         second = overall_of(beside, _SCORE_OF + other) if beside else None
         counted = _last_pictures(kept) if protocol == "official" else kept
         categories = sorted({name.removeprefix(_ASKED) for score in counted for name in score.values if name.startswith(_ASKED)})
@@ -199,12 +204,15 @@ def _other_score(questions: Sequence[Question], answers: Sequence[str], protocol
         return {}
 
 
-def _counts(picture: Picture, *, raw: bool) -> dict[str, float]:
-    """Count, by category, how many questions were asked and confirmed."""
+def _values(picture: Picture | None, *, raw: bool) -> dict[str, float]:
+    """Return a picture's score, and by category how many questions were asked and confirmed; a mark for a prompt that drops out."""
+    if picture is None:
+        return {_DROPPED: 1.0}
     asked = Counter(question.category for question in picture.questions.values())
     verdicts = picture.answered if raw else picture.counted
     yes = Counter(picture.questions[number].category for number, verdict in verdicts.items() if verdict)
-    return {key: float(value) for name, n in asked.items() for key, value in ((_ASKED + name, n), (_YES + name, yes[name]))}
+    counts = {key: float(n) for name in asked for key, n in ((_ASKED + name, asked[name]), (_YES + name, yes[name]))}
+    return {_SCORE: picture.score, **counts}
 
 
 def _last_pictures(scores: Sequence[Score]) -> list[Score]:

@@ -83,11 +83,14 @@ def test_a_prompt_that_the_official_script_fails_on_is_left_out_and_said(officia
     path = official / "dpg_bench.csv"
     path.write_text(path.read_text().replace("cat1,a cat,,2,0,", "cat1,a cat,,2,1,"))  # depends on the row that is never asked
     cat, dog = DPG().samples("official", seed=0, data=official)
-    (dropped,) = DPG().score(cat, judged(cat, ["yes", "yes"], ["yes", "yes"]), protocol="official")
+    gone = DPG().score(cat, judged(cat, ["yes", "yes"], ["no", "yes"]), protocol="official")
+    dropped, second = gone
+    assert (dropped.values, second.values) == ({"dropped": 1.0, "score_fixed": 1.0}, {"dropped": 1.0, "score_fixed": 0.0})
     assert "leaves this prompt out: proposition 2 depends on 1" in dropped.reason
-    scores = [dropped, *DPG().score(dog, judged(dog, ["yes", "yes"]), protocol="official")]
-    overall = DPG().aggregate(scores, protocol="official")[0]
+    scores = [*gone, *DPG().score(dog, judged(dog, ["yes", "yes"]), protocol="official")]
+    overall, fixed, *_ = DPG().aggregate(scores, protocol="official")
     assert (overall.value, overall.n) == (1.0, 1)
+    assert (fixed.name, fixed.value, fixed.n) == ("overall_fixed", 0.75, 2)
     assert "1 prompts dropped out" in overall.detail
     with pytest.raises(UserError, match="no judged picture"):
         DPG().aggregate([dropped], protocol="official")
