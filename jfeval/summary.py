@@ -52,6 +52,7 @@ def plain_lines(record: RunRecord, metrics: Sequence[Metric]) -> list[str]:
     for metric in _headline_last(metrics):
         numbers = f"{label(metric)} {metric.value:.3f} {interval(metric)}"
         lines.append(numbers if metric.headline else f"{numbers} n={metric.n} clusters={metric.clusters}")
+    lines += [f"paper: hold {label(metric)} against the paper's number. {metric.paper}" for metric in _for_paper(record, metrics)]
     lines.append(completeness(record))
     return [clean(line) for line in lines]
 
@@ -74,6 +75,13 @@ def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool
         cells = (label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters))
         table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if metric.headline else "")
     Console().print(table)
+    for metric in _for_paper(record, metrics):
+        Console().print(Text(clean(f"paper: hold {label(metric)} against the paper's number. {metric.paper}")))
+
+
+def _for_paper(record: RunRecord, metrics: Sequence[Metric]) -> list[Metric]:
+    """List what compares with the paper, which no number of another edition does."""
+    return [metric for metric in metrics if metric.paper and record.edition == "official"]
 
 
 def protocol_lines(numbers: Mapping[str, Sequence[Metric]]) -> list[str]:

@@ -77,7 +77,7 @@ def leaderboard_table(group: Group) -> Table:
     keys = [key for key in keys if (key[0] == main if key[1] else key[0] not in NOT_RANKED)]
     first = {key: next(m for one in metrics for m in one if (m.name, m.task) == key) for key in keys}
     columns = [Column(key="model", label="model"), Column(key="seed", label="seed", kind="count", aside=True)]
-    columns += [Column(key=_column_key(m), label=label(m.task or m.name), kind="metric", detail=m.detail) for m in first.values()]
+    columns += [Column(key=_column_key(m), label=_task_label(m), kind="metric", detail=m.detail) for m in first.values()]
     columns += [Column(key="prompts", label="prompts", kind="count", aside=True), Column(key="edition", label="edition", aside=True)]
     columns += [Column(key="protocol", label="protocol", aside=True)]
     differing = _differences([run.record() for run in group.runs])
@@ -128,7 +128,8 @@ def task_table(store: Store, protocol: str | None = None) -> Table:
     ]
     rows = []
     for task in tasks:
-        rows.append(_task_row(label(task), by_key.get((main, task)), [by_key.get((name, task)) for name in more]))
+        own = by_key.get((main, task))
+        rows.append(_task_row(label(task) if own is None else _task_label(own), own, [by_key.get((name, task)) for name in more]))
     totals = []
     for metric in over_all:
         if metric.name in more and any(m.headline for m in over_all):
@@ -139,6 +140,7 @@ def task_table(store: Store, protocol: str | None = None) -> Table:
     mark = status(record).mark
     title = f"{benchmark_label(record.benchmark)}, {record.edition} edition, protocol {protocol}: {record.model}, seed {record.seed}"
     notes = [f"{label(m.name)}: {m.detail}" for m in over_all if m.detail]
+    notes += [f"To hold against the paper: {_task_label(m)}. {m.paper}" for m in metrics if m.paper and record.edition == "official"]
     notes = [*([f"Not a full run: {mark}."] if mark else []), *notes, "Brackets: 95 % interval over prompts."]
     return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=tuple(notes), totals=tuple(totals))
 
@@ -193,6 +195,11 @@ def _task_metric(metrics: Sequence[Metric]) -> str:
 def _column_order(metric: Metric) -> int:
     """Order columns: the headline first, tasks next, other numbers last."""
     return 0 if metric.headline else 1 if metric.task else 2
+
+
+def _task_label(metric: Metric) -> str:
+    """Name a number of a task: by the task alone where that is its usual number, else with the number's own name."""
+    return label(metric.name) if not metric.task else label(metric.task if metric.name == "task" else f"{metric.task}, {metric.name}")
 
 
 def _column_key(metric: Metric) -> str:
