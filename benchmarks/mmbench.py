@@ -25,6 +25,7 @@ from jfeval.benchmarks.mmbench_rows import (
     data_files,
     form_of,
     hidden_options,
+    how_to_get,
     parse_row,
     read_published,
 )
@@ -93,6 +94,12 @@ class MMBench(Understanding):
         form = form_of(files)
         published = form in TSV_FILES.values() and _md5(files[0]) == TSV_MD5[self.language]
         return {**identity, "form": form, "revision": "unpinned", "published": published}
+
+    def data_folder(self, data: Path | None) -> Path:
+        """Return the folder of official data; says what gets it where none is named."""
+        if data is None:
+            raise UserError(f"{self.name}'s official edition needs its data: {how_to_get(self.language)}")
+        return super().data_folder(data)
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Turn one answer into one verdict.

@@ -1,8 +1,8 @@
 """MMBench's rows: one multiple-choice question as published, read from every published form and checked.
 
 The forms are VLMEvalKit's TSV (images as base64 or as the index of another row), the Parquet files of lmms-lab/MMBench (images as bytes,
-missing options and hints spelled "nan") and those of HuggingFaceM4/MMBench (the TSV's cells, English). A row's reference is its published text,
-without the image.
+missing options and hints spelled "nan") and those of HuggingFaceM4/MMBench (the TSV's cells, English). A row's reference is its published
+text, without the image.
 
 Source: the column lists of VLMEvalKit @ e8e78f05, dataset/image_mcq.py, and lmms-eval @ 75571cfe, tasks/mmbench.
 """

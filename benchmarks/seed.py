@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from jfeval.benchmarks.mmbench_prompts import choice_prompt
 from jfeval.benchmarks.seed_rows import (
+    HOW_TO_GET,
     HUB,
     IMAGE_ROWS,
     JSON_FILE,
@@ -98,6 +99,12 @@ class Seed(Understanding):
         first = data_files(self.data_folder(data))[0]
         form = first.name if first.name in (TSV_FILE, JSON_FILE) else HUB
         return {**identity, "form": form, "revision": "unpinned", "published": form == TSV_FILE and _md5(first) == TSV_MD5}
+
+    def data_folder(self, data: Path | None) -> Path:
+        """Return the folder of official data; says what gets it where none is named."""
+        if data is None:
+            raise UserError(f"{self.name}'s official edition needs its data: {HOW_TO_GET}")
+        return super().data_folder(data)
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Turn one answer into one verdict.

@@ -39,6 +39,12 @@ FIELDS = ("question_id", "question_type_id", "data_type", "data_id", "question",
 _GET_TSV = f"VLMEvalKit downloads {TSV_FILE} on first use (https://opencompass.openxlab.space/utils/benchmarks/SEEDBench/{TSV_FILE})"
 _GET_JSON = "`hf download AILab-CVC/SEED-Bench --repo-type dataset --local-dir FOLDER`, then unpack its SEED-Bench-image.zip there"
 _GET_HUB = f"`hf download {HUB} --repo-type dataset --local-dir FOLDER`"
+HOW_TO_GET = (
+    f"--data names a folder with {TSV_FILE} ({_GET_TSV}), or {JSON_FILE} with the images in {IMAGE_FOLDERS[0]}/ ({_GET_JSON}), or "
+    f"data/test-*.parquet ({_GET_HUB})"
+)
+"""What the data folder holds, and what gets it."""
+
 _MAX_TEXT = 20_000
 _MAX_FILE = 256 * 2**20
 _SHOWN = 60
@@ -106,10 +112,7 @@ def data_files(folder: Path) -> list[Path]:
             return [folder / name]
     files = parquet_files(folder, "data/test-*.parquet", "test-*.parquet")
     if not files:
-        raise UserError(
-            f"{folder} holds no published form of SEED-Bench: expected {TSV_FILE} ({_GET_TSV}), or {JSON_FILE} with the images in "
-            f"{IMAGE_FOLDERS[0]}/ ({_GET_JSON}), or data/test-*.parquet ({_GET_HUB})"
-        )
+        raise UserError(f"{folder} holds no published form of SEED-Bench: {HOW_TO_GET}")
     return files
 
 

@@ -213,6 +213,8 @@ def test_another_number_of_questions_is_said(tmp_path, caplog):
 def test_missing_data_is_named_with_what_gets_it(tmp_path):
     with pytest.raises(UserError, match=r"SEEDBench_IMG\.tsv.*SEED-Bench\.json.*hf download lmms-lab/SEED-Bench"):
         Seed().samples("official", seed=0, data=tmp_path)
+    with pytest.raises(UserError, match=r"needs its data: --data names a folder with SEEDBench_IMG\.tsv"):
+        Seed().samples("official", seed=0)
     write_json(tmp_path / "a", images=("red",))
     with pytest.raises(UserError, match=r"questions\[3\], field data_id: no image blue"):
         Seed().samples("official", seed=0, data=tmp_path / "a")
