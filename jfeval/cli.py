@@ -269,12 +269,15 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
             f"{len(damaged)} samples have missing or damaged images ({', '.join(damaged[:5])}); `jfeval run` draws them again", err=True
         )
     if protocol == "all":
-        from jfeval.summary import print_protocols
+        from jfeval.summary import print_protocols, verdict_lines
 
         own = store.record().protocol
         for name in sorted(benchmark.protocols, key=lambda name: name == own):  # the run's own last: it stays the run's own
             score(store, benchmark, protocol=name)
         print_protocols({name: store.metrics(name) for name in benchmark.protocols})
+        answers = {key: output.text for key, output in store.outputs().items()}
+        for line in verdict_lines({name: store.scores(name) for name in benchmark.protocols}, answers):
+            click.echo(line)
     else:
         score(store, benchmark, protocol=protocol)
     show(store, report=report)

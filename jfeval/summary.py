@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from jfeval.console import clean
-from jfeval.schema import Metric, RunRecord
+from jfeval.schema import Metric, RunRecord, Score
+
+_QUOTED = 100
 
 
 def heading(record: RunRecord) -> str:
@@ -112,6 +114,27 @@ def print_protocols(numbers: Mapping[str, Sequence[Metric]]) -> None:
             else [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
         )
         print(" ".join(words))  # noqa: T201
+
+
+def verdict_lines(verdicts: Mapping[str, Sequence[Score]], answers: Mapping[str, str], *, shown: int = 20) -> list[str]:
+    """Say how many answers are right under one protocol and wrong under another, and quote the first of them.
+
+    Args:
+        verdicts: Scores of the same outputs under each protocol.
+        answers: The answer of each sample.
+        shown: How many to quote.
+    """
+    right: dict[str, dict[str, float]] = {}
+    for name, scores in verdicts.items():
+        for score in scores:
+            if "correct" in score.values:
+                right.setdefault(score.sample_id, {})[name] = score.values["correct"]
+    changed = {sample_id: by_name for sample_id, by_name in right.items() if len(set(by_name.values())) > 1}
+    lines = [f"verdicts: {len(changed)} of {len(right)} answers change between protocols"]
+    for sample_id, by_name in list(changed.items())[:shown]:
+        good = [name for name, value in by_name.items() if value == 1.0]
+        lines.append(f"  {sample_id} {answers.get(sample_id, '')[:_QUOTED]!r}: right under {', '.join(good) or 'none wholly'}")
+    return [clean(line) for line in lines]
 
 
 def _headline_last(metrics: Sequence[Metric]) -> list[Metric]:
