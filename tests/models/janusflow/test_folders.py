@@ -1,6 +1,8 @@
 """`jfeval checkpoint` and `jfeval chat`, through the command line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from jfeval.cli import main
 from jfeval.console import clean
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
+from jfeval.models.janusflow.understanding import Turn
 from jfeval.models.training.tokenizer import BOS, EOS, TokenizerSettings, build_tokenizer
 
 
@@ -167,3 +170,12 @@ def test_a_picture_without_a_question_is_explained(tmp_path):
     result = invoke("chat", tmp_path / "a.png")
     assert result.exit_code == 2
     assert "put the question after it" in result.stderr
+
+
+def test_the_documented_example_runs(published, vae, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[3] / "docs" / "model.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    invoke("checkpoint", "import", published, "--vae", vae, "--out", tmp_path / "models" / "janusflow")
+    monkeypatch.chdir(tmp_path)
+    names = {"photo": Image.new("RGB", (9, 9), "red"), "later": Image.new("RGB", (9, 9), "blue")}
+    exec(code, {**names, "JanusFlowPipeline": JanusFlowPipeline, "Question": Question, "Turn": Turn})
