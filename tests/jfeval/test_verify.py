@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from jfeval.benchmarks.geneval_goldens import SUITES as GENEVAL
 from jfeval.benchmarks.goldens import SUITES as BENCHMARKS
+from jfeval.benchmarks.goldens import _without_check
 from jfeval.cli import main
 from jfeval.golden import GoldenResult, GoldenSuite, has_any
 from jfeval.verify import HEADER, CheckedSet, exit_status, known_suites, verify
@@ -250,9 +251,16 @@ def test_no_cases_fail(pairs):
 
 
 @pytest.mark.parametrize("file", ["gqa.jsonl", "answers.json", "tiny.npz", "features_small.npz", "forward.npz", "pope.aggregate.json"])
-def test_sets_of_later_versions_are_listed_and_fail(tmp_path, file):
+def test_a_set_of_an_empty_file_is_recognised_and_fails(tmp_path, file):
     (tmp_path / file).write_text("")
     checked = list(verify(tmp_path, BENCHMARKS))
+    assert [one.ok for one in checked] == [False]
+    assert exit_status(checked) == 1
+
+
+def test_sets_of_later_versions_are_listed_and_fail(tmp_path):
+    (tmp_path / "later.json").write_text("")
+    checked = list(verify(tmp_path, [_without_check("later", "later.json")]))
     assert [one.result.status for one in checked] == ["not implemented"]
     assert "not implemented" in checked[0].line()
     assert exit_status(checked) == 1
