@@ -97,7 +97,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
-    if layer.getextrema()[3] == (_BYTE, _BYTE):
+    if layer.getchannel("A").getextrema() == (_BYTE, _BYTE):
         return image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
@@ -203,7 +203,7 @@ class Processor:
         unk = getattr(self.tokenizer, "unk_token_id", None)
         if token is None or (token == unk and unk is not None):
             raise UserError(f"the tokenizer does not know the special token {text!r}; it does not belong to this checkpoint")
-        return int(token)
+        return int(token)  # pyright: ignore[reportArgumentType] - a list only for a list of tokens
 
     def encode(self, text: str) -> list[int]:
         """Tokenise with the begin-of-sentence token in front."""
