@@ -20,8 +20,14 @@ class Settings(SystemSettings):
 
     guidance_scale: float = 5.0
     """Classifier-free guidance w."""
-    num_steps: int = 20
+    guidance_from: float = 0.05
+    """Guidance acts at times from here ..."""
+    guidance_until: float = 0.35
+    """... to here. This model's pictures are decided by then; later guidance costs time and changes nothing."""
+    num_steps: int = 12
     """Steps of the solver."""
+    time_shift: float = 3.0
+    """Steps lean towards the noise, where this model decides what is where."""
     device: str = "cpu"
     """cpu, cuda, or auto. The CPU is the default, so that the same command gives the same images everywhere."""
 
