@@ -40,7 +40,7 @@ class CheckedSet:
         return self.result.status == "ok"
 
     def line(self) -> str:
-        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the set's place, where it fails the first difference, and asides."""
+        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the place, the first difference of a failed set, and asides."""
         result = self.result
         head = f"{self.suite:<{_SUITE_WIDTH}}{result.cases:>{_CASES_WIDTH}}  {_outcome(result):<{_WORST_WIDTH}}{result.status}"
         more = [self.place, "" if self.ok else result.note, result.aside]

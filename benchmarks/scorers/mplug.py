@@ -9,6 +9,7 @@ values.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -143,6 +144,10 @@ class _Holder(nn.Module):
         super().__init__()
         for name, module in modules.items():
             self.add_module(name, module)
+
+    if TYPE_CHECKING:  # what a level holds is known by the checkpoint's names only
+
+        def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401
 
 
 class _Attention(nn.Module):
