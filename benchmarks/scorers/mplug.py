@@ -8,8 +8,9 @@ Differs: only what answers a question is here: no training, no momentum twins, n
 values.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -160,15 +161,19 @@ class _Attention(nn.Module):
         self.add_module("self", _Holder(query=nn.Linear(width, width), key=nn.Linear(width, width), value=nn.Linear(width, width)))
         self.output = _Holder(dense=nn.Linear(width, width), LayerNorm=nn.LayerNorm(width, eps=config.layer_norm_eps))
 
+    @property
+    def _maps(self) -> "_Holder":
+        return cast("_Holder", self.get_submodule("self"))
+
     def memory(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of states."""
-        maps = self.get_submodule("self")
+        maps = self._maps
         return self._split(maps.key(states)), self._split(maps.value(states))
 
     def forward(self, states: Tensor, memory: tuple[Tensor, Tensor] | None = None, bias: Tensor | None = None) -> Tensor:
         """Look from states at a memory, or at themselves."""
         keys, values = memory if memory is not None else self.memory(states)
-        seen = F.scaled_dot_product_attention(self._split(self.get_submodule("self").query(states)), keys, values, attn_mask=bias)
+        seen = F.scaled_dot_product_attention(self._split(self._maps.query(states)), keys, values, attn_mask=bias)
         return self.output.LayerNorm(self.output.dense(seen.transpose(1, 2).flatten(2)) + states)
 
     def _split(self, states: Tensor) -> Tensor:
@@ -217,7 +222,7 @@ class _Bert(nn.Module):
 
     def forward(self, ids: Tensor, bias: Tensor) -> Tensor:
         states = self.embeddings(ids)
-        for layer in self.encoder.layer:
+        for layer in cast("Sequence[_Layer]", self.encoder.layer):
             states = layer.feed_forward(layer.attention(states, bias=bias))
         return states
 
