@@ -9,7 +9,7 @@ import yaml
 
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
-from jfeval.reports.build import write_report
+from jfeval.reports import build
 from jfeval.reports.status import status
 from jfeval.reports.tables import group_runs, leaderboard
 from jfeval.reports.text import benchmark_label, one_line
@@ -50,7 +50,7 @@ def export(stores: Sequence[Store], out: Path, form: Format) -> Path:
         UserError: There is no run, the file cannot be written, or no run may be quoted in a model card.
     """
     if form == "html":
-        return write_report(stores, out)
+        return build.write_report(stores, out)
     if not stores:
         raise UserError("no run to report on; name at least one run folder, for example `jfeval report runs/*`.")
     try:

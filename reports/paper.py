@@ -33,8 +33,6 @@ PLACES: Mapping[tuple[str, str], Place] = {
     ("seed", "image"): Place(protocol="vlmevalkit-nov2024", name="accuracy"),
     ("mmbench", "dev"): Place(protocol="vlmevalkit-nov2024", name="vanilla_all_rows"),
     ("mmbench", "circular"): Place(protocol="vlmevalkit-nov2024", name="circular"),
-    ("mjhq", "fid_30k"): Place(protocol="official", name="fid", scale=1.0),
-    ("coco", "fid_30k"): Place(protocol="official", name="fid", scale=1.0),
 }
 """What the papers quote and which of our numbers it is to be held against; the scorers are those their authors used, as far as known."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError
-from jfeval.reports.build import write_report
+from jfeval.reports import build
 from jfeval.reports.frames import metrics_frame, samples_frame
 from jfeval.reports.table import Table
 from jfeval.reports.tables import leaderboard
@@ -51,7 +51,7 @@ class Runs(Sequence[Store]):
 
     def report(self, out: str | Path) -> Path:
         """Write the HTML report."""
-        return write_report(self, Path(out))
+        return build.write_report(self, Path(out))
 
 
 def load_runs(*patterns: str | Path) -> Runs:
