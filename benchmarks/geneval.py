@@ -6,13 +6,14 @@ error bars. Source: Ghosh, Hajishirzi and Schmidt, "GenEval" (arXiv 2310.11513);
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Row, Tag, parse_row, read_rows
 from jfeval.benchmarks.geneval_rules import ImageResult, group_of, judge_image, read_observation, summarise
+from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean, mean_of
@@ -129,7 +130,9 @@ class GenEval:
         prompts = {s.cluster: 0.0 for s in scores} | {s.cluster: 1.0 for s in scores if s.values["correct"] == 1.0}
         any_right = clustered_mean(list(prompts.values()), list(prompts))
 
-        metric = _namer(protocol)
+        def metric(name: str, estimate: Estimate, **more: Any) -> Metric:  # noqa: ANN401 - handed on
+            return as_metric(estimate, name=name, protocol=protocol, **more)
+
         return [
             metric("overall", mean_of(list(right.values())), detail=_OVERALL + note, headline=True),
             *(metric("task", right[tag], task=tag, detail=_TASK) for tag in tasks),
@@ -207,22 +210,3 @@ def _folder(data: Path | None) -> Path:
 
 def _estimate(scores: Sequence[Score], value: str) -> Estimate:
     return clustered_mean([score.values[value] for score in scores], [score.cluster for score in scores])
-
-
-def _namer(protocol: str) -> Callable[..., Metric]:
-    def metric(name: str, estimate: Estimate, *, detail: str, task: str = "", headline: bool = False) -> Metric:
-        return Metric(
-            name=name,
-            protocol=protocol,
-            value=estimate.value,
-            n=estimate.n,
-            clusters=estimate.clusters,
-            se=estimate.se,
-            ci_low=estimate.ci_low,
-            ci_high=estimate.ci_high,
-            task=task,
-            headline=headline,
-            detail=detail,
-        )
-
-    return metric

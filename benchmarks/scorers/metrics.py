@@ -4,7 +4,9 @@ from jfeval.schema import Metric
 from jfeval.stats import Estimate
 
 
-def as_metric(estimate: Estimate, *, name: str, protocol: str, detail: str, task: str = "", headline: bool = False) -> Metric:
+def as_metric(
+    estimate: Estimate, *, name: str, protocol: str, detail: str, task: str = "", headline: bool = False, paper: str = ""
+) -> Metric:
     """Give an estimate its name, its protocol and the line that says what it is."""
     return Metric(
         name=name,
@@ -18,4 +20,5 @@ def as_metric(estimate: Estimate, *, name: str, protocol: str, detail: str, task
         task=task,
         headline=headline,
         detail=detail,
+        paper=paper,
     )

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jfeval.benchmarks.shapes.language import captions, questions, sentence
+from jfeval.benchmarks.shapes.language import captions
+from jfeval.benchmarks.shapes.questions import questions, sentence
 from jfeval.benchmarks.shapes.render import BACKGROUND, PALETTE, render_png
 from jfeval.benchmarks.shapes.scene import (
     CANVAS,

@@ -54,10 +54,10 @@ HELD_OUT_PAIRS: frozenset[Kind] = frozenset(
 SEEN_PAIRS: tuple[Kind, ...] = tuple((color, shape) for shape in SHAPES for color in COLORS if (color, shape) not in HELD_OUT_PAIRS)
 
 _TEST_PERCENT = 10
-_COUNT_SHARES = (0.15, 0.45, 0.18, 0.14, 0.08)
-_COUNTING_SHARES = (0.0, 0.32, 0.55, 0.60, 0.0)
-"""Share of scenes of n objects that are counting scenes (all of one shape): about 40 % of all scenes of several objects."""
-_SIZE_SHARES = ((0.1, 0.4, 0.5), (0.15, 0.45, 0.4), (0.35, 0.45, 0.2), (0.6, 0.4, 0.0), (0.9, 0.1, 0.0))
+_COUNT_SHARES = (0.13, 0.55, 0.16, 0.12, 0.04)
+_COUNTING_SHARES = (0.0, 0.16, 0.65, 0.75, 0.0)
+"""Share of scenes of n objects that are counting scenes (all of one shape): about a third of the scenes of several objects."""
+_SIZE_SHARES = ((0.1, 0.3, 0.6), (0.1, 0.35, 0.55), (0.2, 0.45, 0.35), (0.4, 0.5, 0.1), (0.9, 0.1, 0.0))
 _HELD_OUT_COUNT_SHARES = (0.4, 0.5, 0.1)
 _CELL = 4
 """Layouts of scenes of one kind are keyed on a grid of this many pixels."""

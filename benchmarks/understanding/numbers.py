@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jfeval.benchmarks.mmbench_options import REFUSALS
+from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.benchmarks.understanding.ratios import estimate, ratio
 from jfeval.schema import Metric, Score
 from jfeval.stats import Estimate
@@ -23,20 +24,8 @@ class Namer:
 
     def __call__(self, name: str, found: Estimate, detail: str, *, task: str = "", paper: str = "") -> Metric:
         """Name an estimate."""
-        return Metric(
-            name=name,
-            protocol=self.protocol,
-            value=found.value,
-            n=found.n,
-            clusters=found.clusters,
-            se=found.se,
-            ci_low=found.ci_low,
-            ci_high=found.ci_high,
-            task=task,
-            headline=not task and name == self.headline,
-            detail=detail,
-            paper=paper,
-        )
+        headline = not task and name == self.headline
+        return as_metric(found, name=name, protocol=self.protocol, detail=detail, task=task, headline=headline, paper=paper)
 
 
 def answer_kinds(answer: str, *, ambiguous: bool) -> dict[str, float]:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jfeval.benchmarks.shapes.dataset import names_held_out
-from jfeval.benchmarks.shapes.language import NUMBER_WORDS, PREFIXES, captions, counted, joined, plural, questions, sentence, with_article
+from jfeval.benchmarks.shapes.language import NUMBER_WORDS, PREFIXES, captions, counted, joined, plural, with_article
+from jfeval.benchmarks.shapes.questions import questions, sentence
 from jfeval.benchmarks.shapes.scene import COLORS, SHAPES, SIZES, Scene, Thing, relation_holds, sample_scene, scene_rng
 
 PHRASE = re.compile(
@@ -65,46 +66,6 @@ def fits(thing, words):
     return thing.shape == shape and size in ("", thing.size) and color in ("", thing.color)
 
 
-@given(case=cases)
-@settings(max_examples=200, deadline=None)
-def test_answers_are_true(case):
-    scene, rng = case
-    for question in questions(scene, rng, 8):
-        assert question.answer == truth_of(scene, question), question
-
-
-def truth_of(scene, question):
-    """Answer by an own reading of the question's words."""
-    text = question.question.rstrip("?")
-    words = re.findall(r"[a-z]+", text)
-    shapes = [w for w in words for s in SHAPES if w in (s, plural(s))]
-    shapes = [next(s for s in SHAPES if w in (s, plural(s))) for w in shapes]
-    colors = [w for w in words if w in COLORS]
-    match = [t for t in scene.things if (not shapes or t.shape == shapes[0]) and (not colors or t.color == colors[0])]
-    if question.kind == "relation":
-        first, relation, second = re.fullmatch(r"Is the (.+) (left of|right of|above|below) the (.+)", text).groups()
-        ends = [[t for t in scene.things if name in (t.shape, f"{t.color} {t.shape}")] for name in (first, second)]
-        assert [len(end) for end in ends] == [1, 1]
-        return "yes" if relation_holds(ends[0][0], relation, ends[1][0]) else "no"
-    if question.kind == "existence":
-        return "yes" if match else "no"
-    if question.kind == "count":
-        return str(len(match))
-    values = {getattr(t, question.kind) for t in match}
-    assert len(values) == 1
-    return values.pop()
-
-
-def test_yes_and_no_are_balanced():
-    answers = Counter()
-    for i in range(800):
-        rng = scene_rng(0, "train", i)
-        answers.update((q.kind, q.answer) for q in questions(sample_scene(rng, "train"), rng, 6))
-    for kind in ("existence", "relation"):
-        yes, no = answers[kind, "yes"], answers[kind, "no"]
-        assert yes / (yes + no) == pytest.approx(0.5, abs=0.06)
-
-
 def test_training_words_never_name_a_held_out_pair():
     for i in range(1500):
         rng = scene_rng(0, "train", i)
@@ -118,7 +79,7 @@ def test_about_half_of_the_captions_use_genevals_wording():
     for i in range(500):
         rng = scene_rng(0, "train", i)
         texts += captions(sample_scene(rng, "train"), rng, 4)
-    assert sum(text.startswith("a photo of ") for text in texts) / len(texts) == pytest.approx(0.48, abs=0.06)
+    assert sum(text.startswith("a photo of ") for text in texts) / len(texts) == pytest.approx(0.52, abs=0.05)
 
 
 def test_grammar():
