@@ -8,6 +8,10 @@ class UserError(Exception):
     """Bad input. The message names the cause and the mend; the command line prints it without a traceback and exits with 2."""
 
 
+class BadRequest(UserError):  # noqa: N818
+    """One request that cannot be carried out, such as a question that is too long; others can. A run stores it as its sample's failure."""
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> UserError:
     """Build the error for a name that is not known: what is allowed, and the nearest name.
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from jfeval.errors import UserError, unknown
+from jfeval.errors import BadRequest, UserError, unknown
 from jfeval.models.janusflow.config import JanusFlowConfig
 
 Role: TypeAlias = Literal["User", "Assistant"]
@@ -86,10 +86,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
     cuts 16-bit values at 255. Opaque 8-bit images come out the same.
 
     Raises:
-        UserError: Pixels are floating-point numbers, which have no agreed range.
+        BadRequest: Pixels are floating-point numbers, which have no agreed range.
     """
     if image.mode == "F":
-        raise UserError("the image has floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
+        raise BadRequest("the image has floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)
         wide = image.mode != "I" or grey.max(initial=0) > _BYTE

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jfeval.errors import UserError
+from jfeval.errors import BadRequest, UserError
 from jfeval.models.janusflow.cache import KeyValueCache
 from jfeval.models.janusflow.decoding import Chooser, Decoding, continue_rows
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
@@ -119,7 +119,7 @@ class Understanding:
         """Answer questions, in order; each answer depends on its own question only, up to float rounding.
 
         Raises:
-            UserError: A question is empty, has another number of images than placeholders, or exceeds the model's context.
+            BadRequest: A question is empty, has another number of images than placeholders, or exceeds the model's context.
             FloatingPointError: The model's outputs are not finite; names the step.
         """
         return [self.processor.decode(tokens) for tokens in self.answer_tokens(questions)]
@@ -160,7 +160,8 @@ class Understanding:
             with_end: Count the end token as part of the answer: the likelihood that it is this answer and nothing more.
 
         Raises:
-            UserError: See `answer`; or an answer is empty.
+            UserError: Questions and lists of answers are not as many.
+            BadRequest: See `answer`; or an answer is empty.
         """
         if len(questions) != len(answers):
             raise UserError(f"{len(questions)} questions but {len(answers)} lists of answers")
@@ -192,7 +193,7 @@ class Understanding:
     def _answer_ids(self, text: str) -> list[int]:
         ids = self.processor.encode_more(f" {text.strip()}") if text.strip() else []
         if not ids:
-            raise UserError("an answer to be scored is empty")
+            raise BadRequest("an answer to be scored is empty")
         return ids
 
     # From questions to numbers.
@@ -223,7 +224,7 @@ class Understanding:
         codes = [-1 - next(table_rows) if place else token for token, place in zip(ids, places, strict=True)]
         context = self.model.config.language.max_position_embeddings
         if len(codes) >= context:
-            raise UserError(
+            raise BadRequest(
                 f"a question of {len(codes)} tokens leaves no room for an answer in the model's context of {context}; shorten it"
             )
         return _Sequence(codes=codes, first_needed=len(codes) - 1, shared_by=(question.system, shown))
@@ -342,13 +343,13 @@ def _with_placeholders(text: str, images: int) -> str:
     """Return the text with one placeholder for each image.
 
     Raises:
-        UserError: There are other than one placeholder for each image, or neither text nor image.
+        BadRequest: There are other than one placeholder for each image, or neither text nor image.
     """
     placeholders = text.count(IMAGE_PLACEHOLDER)
     if placeholders and placeholders != images:
-        raise UserError(f"the question has {placeholders} image placeholders but {images} images")
+        raise BadRequest(f"the question has {placeholders} image placeholders but {images} images")
     if not text.strip() and not images:
-        raise UserError("the question is empty; ask something, or show an image")
+        raise BadRequest("the question is empty; ask something, or show an image")
     return text if placeholders else f"{IMAGE_PLACEHOLDER}\n" * images + text
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jfeval.errors import UserError
+from jfeval.errors import BadRequest, UserError
 from jfeval.models.janusflow.cache import KeyValueCache
 from jfeval.models.janusflow.decoding import Chooser, Decoding
 from jfeval.models.janusflow.model import JanusFlow, causal_mask
@@ -219,7 +219,7 @@ def test_the_likeliest_answer_is_greedy_and_the_end_token_counts_when_asked_for(
     ],
 )
 def test_bad_questions_are_refused(understanding, question, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(BadRequest, match=message):
         understanding.answer([question])
 
 
@@ -243,7 +243,7 @@ def test_no_questions_no_answers(understanding):
 
 
 def test_empty_and_unmatched_answers_are_refused(understanding):
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(BadRequest, match="is empty"):
         understanding.log_likelihood([QUESTIONS[0]], [[" "]])
     with pytest.raises(UserError, match="1 questions but 0 lists"):
         understanding.log_likelihood([QUESTIONS[0]], [])
