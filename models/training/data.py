@@ -91,8 +91,11 @@ class Sampler:
 
     def indices(self, step: int) -> np.ndarray:
         """Return the row numbers (batch_size,) of batch number `step` (from 0); a batch may reach into the next epoch."""
-        position, end = step * self.batch_size, (step + 1) * self.batch_size
-        pieces = []
+        return self.between(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def between(self, position: int, end: int) -> np.ndarray:
+        """Return the row numbers at places `position` to `end` of the endless order, the end left out."""
+        pieces = [np.empty(0, np.int64)]
         while position < end:
             epoch, offset = divmod(position, self.rows)
             piece = self._permutation(epoch)[offset : offset + end - position]

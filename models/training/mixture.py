@@ -1,11 +1,11 @@
 """The three kinds of training data in one batch: images to draw, conversations about images, and text.
 
-A batch is a pure function of the step. Its three shares are fixed counts, so the mixture's ratio is exact in every batch, and every
-tensor has a fixed shape, so a compiled loss is compiled once.
+A batch is a pure function of the step. Its shares are fixed counts, so that the ratio is exact in every batch and every tensor has a
+fixed shape (a compiled loss is compiled once), or phases of shares, whose counts `ratios.Schedule` gives.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from jfeval.errors import UserError
 from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, Message, Processor, format_prompt
 from jfeval.models.training.data import Question, Sampler, Scenes, StepRng
-from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch
+from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch, shuffled
+from jfeval.models.training.part import ADDED
+from jfeval.models.training.ratios import KINDS, Counts, Fixed, Phase, Schedule, check_phases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,37 @@ class MixtureSettings:
     """Conversations are padded to this length; turns that do not fit are left out."""
     text_tokens: int = 40
     """Texts are padded or cut to this length."""
+    batch_size: int = field(default=0, metadata=ADDED)
+    """Samples per batch where the ratio is given as `phases`; the three counts above then play no part."""
+    phases: tuple[Phase, ...] = field(default=(), metadata=ADDED)
+    """Shares of the three kinds, from one update to another; empty for the fixed counts above."""
+    leave_out: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """Kinds that are drawn and then left out of the batch, so that what remains is what a training with every kind sees."""
 
     def __post_init__(self) -> None:
-        for name in ("generation", "understanding", "text"):
+        for name in KINDS:
             if getattr(self, name) < 0:
                 raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")
-        if self.generation + self.understanding + self.text == 0:
-            raise UserError("the mixture is empty: generation, understanding and text are all 0")
+        if bool(self.phases) != bool(self.batch_size):
+            raise UserError("mixture.phases and mixture.batch_size belong together: give both, or neither")
+        if self.phases:
+            check_phases(self.phases, self.batch_size)
+        if wrong := sorted(set(self.leave_out) - set(KINDS)):
+            raise UserError(f"mixture.leave_out names {', '.join(wrong)}; the kinds are {', '.join(KINDS)}")
+        shares = self.phases or (self,)
+        if not any(getattr(each, kind) for each in shares for kind in KINDS if kind not in self.leave_out):
+            raise UserError("the mixture is empty: generation, understanding and text are all 0 or left out")
+
+    def schedule(self, accumulate: int) -> Schedule | Fixed:
+        """Return the counts of every batch; ``accumulate`` batches make an update."""
+        if self.phases:
+            return Schedule(self.phases, self.batch_size, accumulate)
+        return Fixed(Counts(understanding=self.understanding, generation=self.generation, text=self.text))
+
+    def samples(self, updates: int, accumulate: int) -> Counts:
+        """Return how many samples of each kind a training of so many updates learns from."""
+        drawn = self.schedule(accumulate).before(updates * accumulate)
+        return Counts(*(0 if kind in self.leave_out else n for kind, n in zip(KINDS, drawn, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +93,35 @@ class Mixture:
         settings: MixtureSettings,
         flow: FlowSettings,
         seed: int,
+        accumulate: int = 1,
     ) -> None:
         if len(latents) != len(scenes):
             raise UserError(f"{len(latents)} cached latents for {len(scenes)} scenes; they belong to different data")
-        if settings.text and not texts:
+        self.schedule = settings.schedule(accumulate)
+        reads = any(phase.text for phase in settings.phases) if settings.phases else settings.text
+        if reads and not texts:
             raise UserError("the mixture asks for text, but the data has none; set mixture.text to 0")
         self.scenes, self.latents, self.texts, self.processor, self.settings, self.flow = scenes, latents, texts, processor, settings, flow
-        counts = (settings.generation, settings.understanding, settings.text)
-        sizes = (len(scenes), len(scenes), len(texts))
-        self._samplers = [Sampler(n, count, seed + k) if count else None for k, (n, count) in enumerate(zip(sizes, counts, strict=True))]
+        sizes = {"generation": len(scenes), "understanding": len(scenes), "text": len(texts)}
+        self._samplers = {kind: Sampler(n, 1, seed + k) for k, (kind, n) in enumerate(sizes.items()) if n}
 
     def batch(self, step: int, rng: StepRng) -> MixedBatch:
-        """Draw the batch of one step."""
-        drawing, talking, reading = (s.indices(step) if s else np.empty(0, np.int64) for s in self._samplers)
+        """Draw the batch of one step: generation, understanding, text, in this order."""
+        start, counts = self.schedule.before(step)._asdict(), self.schedule.counts(step)._asdict()
+        rows = {
+            kind: self._samplers[kind].between(start[kind], start[kind] + n) if n else np.empty(0, np.int64) for kind, n in counts.items()
+        }
+        drawing, talking, reading = rows["generation"], rows["understanding"], rows["text"]
+        flow = self._flow(drawing, rng) if len(drawing) else None
+        understanding = self._conversations(talking, rng) if len(talking) else None
+        text = self._text(reading) if len(reading) else None
+        out = self.settings.leave_out
+        kept = [*(() if "generation" in out else drawing), *(() if "understanding" in out else talking)]
         return MixedBatch(
-            ids=tuple(self.scenes.ids[int(i)] for i in (*drawing, *talking)),
-            flow=self._flow(drawing, rng) if len(drawing) else None,
-            understanding=self._conversations(talking, rng) if len(talking) else None,
-            text=self._text(reading) if len(reading) else None,
+            ids=tuple(self.scenes.ids[int(i)] for i in kept),
+            flow=None if "generation" in out else flow,
+            understanding=None if "understanding" in out else understanding,
+            text=None if "text" in out else text,
         )
 
     def _flow(self, rows: np.ndarray, rng: StepRng) -> FlowBatch:
@@ -92,7 +129,8 @@ class Mixture:
         prompts = fixed_prompts(ids, self.settings.prompt_tokens, self.processor.pad_id)
         latents = torch.from_numpy(np.asarray(self.latents[rows], np.float32))
         pixels = self.scenes.pixels(rows)
-        return draw_flow_batch(latents, prompts, pixels, self.flow, pad_id=self.processor.pad_id, generator=rng.torch)
+        batch = draw_flow_batch(latents, prompts, pixels, self.flow, pad_id=self.processor.pad_id, generator=rng.torch)
+        return shuffled(batch, self.processor.tokens_per_image, rng.torch) if self.flow.repa_target == "shuffled" else batch
 
     def _caption(self, row: int, rng: StepRng) -> list[int]:
         captions = self.scenes.captions(row)

@@ -3,7 +3,9 @@
 Source: paper section 3.2, equations 2 to 6; Esser et al., arXiv 2403.03206 (times); Yu et al., arXiv 2410.06940 (REPA).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+from jfeval.models.training.part import ADDED
 
 IGNORED = -100
 """A target that carries no loss."""
@@ -32,6 +35,10 @@ class FlowSettings:
     """Language-model block whose outputs are aligned; 0 means a quarter of the depth, as 6 of 24 in the paper."""
     repa_width: int = 0
     """Hidden width of the alignment MLP; 0 means the language model's width. The paper does not state it."""
+    repa_target: Literal["encoder", "contrastive", "random", "shuffled"] = field(default="encoder", metadata=ADDED)
+    """Whose features are aligned to. encoder: the model's own understanding encoder, as in the paper. contrastive: the pre-trained encoder
+    as it came, frozen, which a model that understands by another encoder must ask for. Controls: random, an encoder of the same size that
+    was never trained; shuffled, the own encoder's features in an order of positions drawn anew for every image."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_dropout < 1:
@@ -106,6 +113,8 @@ class FlowBatch:
     """One prompt per image, dropped ones already dropped."""
     pixel_values: Tensor
     """The clean images as the understanding encoder reads them (B, 3, S, S)."""
+    order: Tensor | None = None
+    """(B, N): which position's feature each position is aligned to; None for its own."""
 
 
 def draw_flow_batch(
@@ -119,7 +128,18 @@ def draw_flow_batch(
     return FlowBatch(latents=latents, noise=noise, t=t, prompts=prompts.unconditional(pad_id, dropped), pixel_values=pixel_values)
 
 
-def flow_losses(model: JanusFlow, head: AlignmentHead | None, batch: FlowBatch, settings: FlowSettings) -> tuple[Tensor, Tensor]:
+def shuffled(batch: FlowBatch, positions: int, generator: torch.Generator) -> FlowBatch:
+    """Give every image an order of its ``positions`` of its own, for the control in which features belong to no position."""
+    return replace(batch, order=torch.rand(len(batch.t), positions, generator=generator).argsort(dim=1))
+
+
+def flow_losses(
+    model: JanusFlow,
+    head: AlignmentHead | None,
+    batch: FlowBatch,
+    settings: FlowSettings,
+    target: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Compute the rectified-flow loss ``E ||v(z_t, t) - (x - z_0)||^2`` and the alignment loss of one batch.
 
     Args:
@@ -127,18 +147,21 @@ def flow_losses(model: JanusFlow, head: AlignmentHead | None, batch: FlowBatch, 
         head: Projects states to the encoder's width; None skips alignment.
         batch: What to draw.
         settings: Says which block is aligned.
+        target: Maps pixels to the features that are aligned to; None for the model's own understanding encoder.
 
     Returns:
         Mean squared velocity error and mean negative cosine (0 without a head), both scalars in float32.
     """
-    z, target = interpolate(batch.latents, batch.noise, batch.t)
+    z, direction = interpolate(batch.latents, batch.noise, batch.t)
     collect = settings.block(model.config.language.num_hidden_layers) if head is not None else None
     velocity, states = model.velocity(z, batch.t, batch.prompts, collect=collect)
-    flow = F.mse_loss(velocity.float(), target)
+    flow = F.mse_loss(velocity.float(), direction)
     if head is None or states is None:
         return flow, flow.new_zeros(())
     with torch.no_grad():
-        features = model.vision_und_enc_model(batch.pixel_values)
+        features = (target or model.vision_und_enc_model)(batch.pixel_values)
+        if batch.order is not None:
+            features = features.gather(1, batch.order[..., None].expand_as(features))
     return flow, alignment_loss(head(states), features)
 
 

@@ -29,6 +29,8 @@ class Part:
     """Identifies the settings and everything the inputs were made from; checkpoints carry it."""
     prepare: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
     """World name to a function that writes its data into a folder."""
+    evaluate: Callable[[Any, str, int], Mapping[str, float]] | None = None
+    """Scores a live pipeline; called with it, the part's name and the updates done, where a stage evaluates itself."""
 
 
 def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
@@ -38,7 +40,7 @@ def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
         raise TypeError(f"settings must be a dataclass, got {type(settings).__name__}")
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
-        if item.metadata.get("affects_result", True) and not (item.metadata.get("added") and value == item.default):
+        if item.metadata.get("affects_result", True) and not (item.metadata.get("added") and _plain(value) == _plain(item.default)):
             if dataclasses.is_dataclass(value):
                 flat.update(flatten(value, f"{prefix}{item.name}."))
             else:

@@ -40,9 +40,9 @@ KINDS = {
     "tokenizer": "jfeval.models.training.tokenizer:train_tokenizer",
     "contrastive": "jfeval.models.training.contrastive:train_contrastive",
     "lm": "jfeval.models.training.lm:train_lm",
-    "latents": "jfeval.models.training.stages:cache_latents",
+    "latents": "jfeval.models.training.latents:cache_latents",
     "stage": "jfeval.models.training.stages:train_stage",
-    "export": "jfeval.models.training.stages:export",
+    "export": "jfeval.models.training.export:export",
 }
 """Kind of part to the function that makes it; its parameter ``settings`` is annotated with the kind's settings dataclass."""
 

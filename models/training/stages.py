@@ -1,16 +1,13 @@
-"""JanusFlow's stages of training, the latents they read, and the export of what they made.
+"""JanusFlow's stages of training.
 
 Source: paper section 3.2 and table 1: stage 1 adapts the new parts, stage 2 trains all but the understanding encoder, stage 3 trains
 that too. Each stage starts from the averaged weights of the one before; the VAE is frozen throughout.
 """
 
-import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,19 +21,29 @@ from jfeval.models.janusflow.config import FlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import from_parts
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
-from jfeval.models.janusflow.processing import ImageProcessor, Processor, load_processor
+from jfeval.models.janusflow.processing import ImageProcessor, Processor
 from jfeval.models.janusflow.sampling import SamplerSettings
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
+from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.corpus import plain_texts
 from jfeval.models.training.data import Scenes, StepRng, seeded
+from jfeval.models.training.encoders import (
+    LatentEncoder,
+    Reading,
+    alignment_target,
+    frozen_always,
+    load_stage,
+    read_through_latents,
+    save_stage,
+)
+from jfeval.models.training.latents import LATENTS_FILE
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
 from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
-from jfeval.models.training.part import NO_EFFECT, Part
+from jfeval.models.training.part import ADDED, NO_EFFECT, Part
 
 log = logging.getLogger(__name__)
 
-LATENTS_FILE = "latents.npy"
 HEAD_FILE = "alignment_head.safetensors"
 SAMPLES_FILE = "samples.png"
 
@@ -45,37 +52,6 @@ FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "language": ("language_model.",),
 }
 """Names a stage may freeze, and the tensors they stand for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentsSettings:
-    """Caching the training images' latents."""
-
-    batch_size: int = 128
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the encoder runs in."""
-
-
-@torch.no_grad()
-def cache_latents(settings: LatentsSettings, part: Part) -> dict[str, float]:
-    """Encode every training image once: posterior means times the scaling factor, (N, C, h, w) float16."""
-    scenes = Scenes.open_train(part.inputs["data"])
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True).eval()
-    out: np.memmap | None = None
-    for start in range(0, len(scenes), settings.batch_size):
-        rows = np.arange(start, min(start + settings.batch_size, len(scenes)))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            mean = vae.encode(scenes.pixels(rows), return_dict=False)[0].mean
-        latents = (mean.float() * vae.config["scaling_factor"]).to(torch.float16).numpy()
-        if out is None:
-            shape = (len(scenes), *latents.shape[1:])
-            out = np.lib.format.open_memmap(part.folder / LATENTS_FILE, "w+", np.float16, shape)
-        out[rows] = latents
-    if out is None:
-        raise UserError(f"no training image in {part.inputs['data']}")
-    out.flush()
-    probe = np.asarray(out[:: max(1, len(out) // 2000)], np.float32)
-    return {"latents": float(len(out)), "mean": float(probe.mean()), "std": float(probe.std())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +69,10 @@ class StageSettings:
     """Keep only the blocks' inputs for the backward pass: much less memory, about a third slower."""
     flow_width: int = 96
     """Channels of the generation encoder, where the stage builds the model; later stages keep it."""
+    understands_through: Reading = field(default="contrastive", metadata=ADDED)
+    """Understanding encoder, where the stage builds the model; later stages keep it. contrastive: the pre-trained one. For ablations:
+    shared, the VAE and the generation encoder's blocks; separate, a VAE and blocks of its own. ``freeze: vision`` freezes neither, since
+    they start at random."""
     answer_weight: float = 1.0
     """Weight of the autoregressive loss on answers about images. The paper adds its losses without coefficients."""
     text_weight: float = 1.0
@@ -110,12 +90,30 @@ class StageSettings:
 class JanusFlowObjective:
     """The sum of the autoregressive, rectified-flow and alignment losses over one mixed batch."""
 
-    def __init__(self, model: JanusFlow, head: AlignmentHead | None, mixture: Mixture, settings: StageSettings) -> None:
+    def __init__(
+        self,
+        model: JanusFlow,
+        head: AlignmentHead | None,
+        mixture: Mixture | None,
+        settings: StageSettings,
+        target: nn.Module | None = None,
+    ) -> None:
+        """Decide what is trained.
+
+        Args:
+            model: The model.
+            head: The alignment MLP; None trains without alignment.
+            mixture: Draws the batches; None where only the division into trained and frozen parameters is wanted.
+            settings: The stage.
+            target: What is aligned to, neither trained nor stored; None for the model's own understanding encoder.
+        """
         self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
-        self.model, self.head, self.mixture, self.settings = model, head, mixture, settings
-        frozen = tuple(prefix for name in settings.freeze for prefix in FREEZABLE[name])
+        self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
+        latent = isinstance(model.vision_und_enc_model, LatentEncoder)
+        names = [name for name in settings.freeze if not (latent and name == "vision")]
+        frozen = (*(prefix for name in names for prefix in FREEZABLE[name]), *frozen_always(model))
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(frozen) if frozen else True)
+            parameter.requires_grad_(not name.startswith(frozen))
 
     def groups(self) -> Sequence[tuple[float, Sequence[nn.Parameter]]]:
         """Train whatever is not frozen at one rate; the attention-pool head plays no part and gets no gradient."""
@@ -125,10 +123,15 @@ class JanusFlowObjective:
         """Return the hidden matrices of the language model's and the ConvNeXt blocks."""
         blocks = [self.model.language_model.model.layers]
         blocks += [self.model.vision_gen_enc_model.mid_block, self.model.vision_gen_dec_model.mid_block]
+        encoder: nn.Module = self.model.vision_und_enc_model
+        if isinstance(encoder, LatentEncoder) and encoder.own:
+            blocks.append(encoder.flow().mid_block)
         return [p for block in blocks for name, p in block.named_parameters() if p.ndim == 2 and "cond_embeds_mapper" not in name]
 
     def batch(self, step: int, rng: StepRng) -> MixedBatch:
         """Draw the step's samples and all their noise."""
+        if self.mixture is None:
+            raise ValueError("an objective without a mixture has no batches")
         return self.mixture.batch(step, rng)
 
     def ids(self, batch: MixedBatch) -> Sequence[str]:
@@ -141,7 +144,7 @@ class JanusFlowObjective:
         parts: dict[str, Tensor] = {}
         total = self.model.beg_of_und_embed.new_zeros(())
         if batch.flow is not None:
-            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, s.flow)
+            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, s.flow, self.target)
             total = total + parts["flow"] + s.flow.repa_weight * aligned
             if self.head is not None:
                 parts["repa"] = aligned
@@ -158,12 +161,19 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     """Build JanusFlow around a trained language model and a trained understanding encoder; the flow parts start at random."""
     flow = FlowConfig(width=settings.flow_width)
     language, vision = part.inputs["lm"] / "lm", part.inputs["contrastive"] / "siglip"
-    return from_parts(language, vision, flow=flow, seed=settings.loop.seed, dtype=torch.float32)
+    model = from_parts(language, vision, flow=flow, seed=settings.loop.seed, dtype=torch.float32)
+    if settings.understands_through != "contrastive":
+        vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+        read_through_latents(model, vae, settings.understands_through, seed=settings.loop.seed + 2)
+    return model
 
 
 def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
-    """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``)."""
-    model = JanusFlow.from_pretrained(part.inputs["start"], dtype=torch.float32) if "start" in part.inputs else assemble(settings, part)
+    """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``).
+
+    Where alignment aims at the pre-trained encoder instead of the model's own, ``contrastive`` is an input of every stage.
+    """
+    model = load_stage(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
     model.language_model.model.config._attn_implementation = "eager"  # short sequences: faster than fused attention on a CPU
     model.checkpoint_activations(settings.checkpoint_activations)
     if settings.compile_blocks:
@@ -177,6 +187,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
         settings=settings.mixture,
         flow=settings.flow,
         seed=settings.loop.seed,
+        accumulate=settings.loop.accumulate,
     )
     config = model.config
     expected = (config.flow.latent_channels, config.latent_size, config.latent_size)
@@ -186,20 +197,44 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
             f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
         )
     head = alignment_head(model, settings, part)
-    objective = JanusFlowObjective(model, head, mixture, settings)
-    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash)
-    save_model(model, part.folder)
+    objective = JanusFlowObjective(model, head, mixture, settings, stage_target(model, settings, part))
+    pipeline = JanusFlowPipeline(model, processor, AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True))
+    scored = part.evaluate
+    evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
+    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate)
+    save_stage(model, part.folder)
     if head is not None:
         save_file(head.state_dict(), part.folder / HEAD_FILE)
     if settings.sample_prompts:
-        vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
-        draw_samples(JanusFlowPipeline(model, processor, vae), settings, part.folder / SAMPLES_FILE)
-    return {**result.losses, "parameters": float(sum(p.numel() for p in model.parameters())), "seconds": result.seconds}
+        draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
+    samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
+    seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
+    return {**result.losses, **seen, "parameters": float(sum(p.numel() for p in model.parameters())), "seconds": result.seconds}
+
+
+def stage_target(model: JanusFlow, settings: StageSettings, part: Part) -> nn.Module | None:
+    """Return the frozen encoder that is aligned to; None for the model's own, or where the stage trains without alignment.
+
+    Raises:
+        UserError: The model understands through latents and the settings do not say what to align to.
+    """
+    wanted = settings.flow.repa_target
+    if not settings.flow.repa_weight:
+        return None
+    if isinstance(model.vision_und_enc_model, LatentEncoder) and wanted in ("encoder", "shuffled"):
+        raise UserError(
+            f"{part.name}: the model understands through latents, so flow.repa_target must be contrastive or random, not {wanted}; "
+            "aligning to an encoder that starts at random teaches nothing"
+        )
+    siglip = part.inputs["contrastive"] / "siglip" if "contrastive" in part.inputs else None
+    return alignment_target(wanted, siglip, model.config.vision, seed=settings.loop.seed + 3)
 
 
 def compile_blocks(model: JanusFlow) -> None:
     """Compile the blocks where most of the time goes, not the whole model: that would take minutes for the same speed."""
-    for block in (*model.language_model.model.layers, *model.vision_und_enc_model.vision_tower.encoder.layers):
+    encoder: nn.Module = model.vision_und_enc_model
+    tower = encoder.vision_tower.encoder.layers if isinstance(encoder, VisionTower) else ()
+    for block in (*model.language_model.model.layers, *tower):
         block.compile(dynamic=False)
     for module in model.modules():
         if isinstance(module, ConvNeXtBlock):
@@ -226,11 +261,6 @@ def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
     return Processor(loaded, images, tokens_per_image=model.config.vision.tokens)
 
 
-def save_model(model: JanusFlow, folder: Path, dtype: torch.dtype = torch.float32, *, shard_bytes: int = 0) -> None:
-    """Write ``config.json`` and ``model.safetensors`` in the published form, in several files where one would exceed ``shard_bytes``."""
-    model.save_pretrained(folder, dtype=dtype, shard_bytes=shard_bytes)
-
-
 def draw_samples(pipeline: JanusFlowPipeline, settings: StageSettings, path: Path, columns: int = 4, scale: int = 3) -> None:
     """Draw every sample prompt ``columns`` times, a row each, as one PNG."""
     strips = []
@@ -240,36 +270,3 @@ def draw_samples(pipeline: JanusFlowPipeline, settings: StageSettings, path: Pat
     from PIL import Image
 
     Image.fromarray(np.concatenate(strips).repeat(scale, 0).repeat(scale, 1)).save(path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """The finished model's folder."""
-
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Type of the stored weights; float16 halves the folder and changes no verdict that was seen."""
-    max_megabytes: float = 20.0
-    """A larger folder is an error: the embedded model is shipped with the package."""
-    shard_megabytes: float = 9.0
-    """Largest weights file."""
-
-
-def export(settings: ExportSettings, part: Part) -> dict[str, float]:
-    """Write model, tokenizer and VAE as one folder that `JanusFlowPipeline.from_pretrained` reads."""
-    out = part.folder / "model"
-    shutil.rmtree(out, ignore_errors=True)
-    kind = getattr(torch, settings.dtype)
-    model = JanusFlow.from_pretrained(part.inputs["start"])
-    save_model(model, out, kind, shard_bytes=int(settings.shard_megabytes * 1e6))
-    for file in sorted((part.inputs["tokenizer"] / "tokenizer").glob("*.json")):
-        shutil.copyfile(file, out / file.name)
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
-    vae.to(kind).save_pretrained(out / VAE_FOLDER, safe_serialization=True)
-    images = ImageProcessor(image_size=model.config.vision.image_size)
-    preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
-    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")
-    load_processor(out, model.config)
-    megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
-    if megabytes > settings.max_megabytes:
-        raise UserError(f"the exported model has {megabytes:.1f} MB, more than max_megabytes = {settings.max_megabytes}")
-    return {"megabytes": megabytes}
