@@ -39,8 +39,8 @@ def inspect_(ctx: click.Context, *, source: str, revision: str) -> None:
     from dataclasses import asdict
 
     from jfeval.console import clean
+    from jfeval.models.hub import local_folder
     from jfeval.models.janusflow.folders import summarize
-    from jfeval.models.janusflow.hub import local_folder
 
     found = summarize(local_folder(source, revision))
     for part, values in asdict(found.config).items():
@@ -98,8 +98,8 @@ def import_(
     """  # noqa: D301
     from tempfile import TemporaryDirectory
 
+    from jfeval.models.hub import local_folder
     from jfeval.models.janusflow.folders import DTYPES, with_special_tokens, write_folder
-    from jfeval.models.janusflow.hub import local_folder
     from jfeval.models.janusflow.model import JanusFlow
     from jfeval.models.janusflow.parts import from_parts
 

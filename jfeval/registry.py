@@ -35,6 +35,8 @@ Kind: TypeAlias = Literal["model", "benchmark"]
 MODELS: Mapping[str, str] = {
     "janusflow-shapes": "jfeval.models.shapes:load",
     "janusflow": "jfeval.models.janusflow.adapter:load",
+    "hf": "jfeval.models.adapters.chat:load",
+    "diffusers": "jfeval.models.adapters.diffusion:load",
     "folder": "jfeval.models.adapters.folder:load",
     "answers": "jfeval.models.adapters.answers:load",
     "nearest-caption": "jfeval.models.adapters.retrieval:load",

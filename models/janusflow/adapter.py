@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from jfeval.errors import UserError
 from jfeval.models.base import ImageJob
-from jfeval.models.janusflow.hub import local_folder
-from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question, content_hash
+from jfeval.models.hub import content_hash, local_folder
+from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
+from jfeval.models.placing import choose_device
 from jfeval.schema import JsonObject, TextRequest
 
 
@@ -31,13 +31,6 @@ class Settings(SystemSettings):
     """Folder of the VAE in diffusers form, or a hub id; empty means the checkpoint's own vae/ folder."""
     vae_revision: str = ""
     """Commit of the VAE's hub id."""
-
-
-def choose_device(device: str) -> str:
-    """Turn ``auto`` into a device."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class JanusFlowSystem:

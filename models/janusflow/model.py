@@ -136,8 +136,8 @@ class JanusFlow(Recomputing):
         Raises:
             jfeval.errors.UserError: The folder, its configuration or its tensors do not fit; names and shapes are listed.
         """
+        from jfeval.models.hub import local_folder
         from jfeval.models.janusflow.checkpoint import load_weights
-        from jfeval.models.janusflow.hub import local_folder
 
         folder = local_folder(path, revision)
         config = JanusFlowConfig.from_file(folder)

@@ -1,6 +1,5 @@
 """JanusFlow ready for use: model, tokenizer, image processor and VAE, loaded from one folder."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,9 +9,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from jfeval.errors import UserError, unknown
+from jfeval.errors import BadRequest, UserError, unknown
+from jfeval.models.hub import local_folder
 from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
-from jfeval.models.janusflow.hub import local_folder
 from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
 from jfeval.models.janusflow.processing import Processor, load_processor
@@ -20,7 +19,7 @@ from jfeval.models.janusflow.sampling import StepCallback, noise, sample
 from jfeval.models.janusflow.settings import SamplerSettings
 from jfeval.models.janusflow.understanding import Question, Understanding
 
-__all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question", "content_hash"]
+__all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question"]
 
 VAE_FOLDER = "vae"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -102,15 +101,15 @@ class JanusFlowPipeline:
         """Tokenise a prompt to be drawn.
 
         Raises:
-            UserError: It is empty, or prompt and image together exceed the language model's context.
+            BadRequest: It is empty, or prompt and image together exceed the language model's context.
         """
         if not prompt.strip():
-            raise UserError("the prompt is empty; to draw without one, give any prompt and guidance_scale=0")
+            raise BadRequest("the prompt is empty; to draw without one, give any prompt and guidance_scale=0")
         ids = self.processor.generation_prompt(prompt)
         context = self.model.config.language.max_position_embeddings
         room = context - 1 - self.model.config.image_tokens
         if len(ids) > room:
-            raise UserError(
+            raise BadRequest(
                 f"the prompt has {len(ids)} tokens; beside the image's {context - room} the model's context has room for {room}"
             )
         return ids
@@ -148,13 +147,3 @@ class JanusFlowPipeline:
     def answer(self, questions: Sequence[Question]) -> list[str]:
         """Answer questions in batches; requests about one image compute it once. See `Understanding`."""
         return self.understanding.answer(questions)
-
-
-def content_hash(path: Path) -> str:
-    """Return the sha256 over every weight, configuration and tokenizer file of a checkpoint folder, names included."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.suffix in {".safetensors", ".bin", ".json"}):
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 from jfeval.errors import UserError
+from jfeval.models.placing import check_device
 
 Solver = Literal["euler", "midpoint", "heun"]
 EVALUATIONS: dict[Solver, int] = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -71,17 +72,3 @@ class SystemSettings(SamplerSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_device(self.device)
-
-
-def check_device(device: str) -> None:
-    """Raise UserError where ``device`` is no device of this machine."""
-    if device in ("auto", "cpu"):
-        return
-    import torch
-
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UserError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} asks for a GPU, but torch sees none here; use device=cpu or device=auto")

@@ -3,7 +3,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.hub import local_folder
+from jfeval.models.hub import local_folder
 from jfeval.models.janusflow.model import JanusFlow
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

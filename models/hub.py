@@ -1,5 +1,6 @@
 """From what a person names, a folder or a Hugging Face hub id, to a folder on this machine."""
 
+import hashlib
 import logging
 import os
 import re
@@ -11,11 +12,11 @@ log = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _TRUE = {"1", "on", "true", "yes"}
 
 
-def local_folder(source: str | Path, revision: str = "") -> Path:
+def local_folder(source: str | Path, revision: str = "", *, form: str = "a folder with config.json and weights") -> Path:
     """Return the folder of a checkpoint, downloading it first where ``source`` is a hub id.
 
     A folder wins over a hub id of the same spelling. A hub id needs the full commit it stands for, so that the same name means the same
@@ -24,6 +25,7 @@ def local_folder(source: str | Path, revision: str = "") -> Path:
     Args:
         source: A folder, or ``owner/name`` on the Hugging Face hub.
         revision: 40 hexadecimal digits, the commit to take; for hub ids only.
+        form: What such a folder holds, for the error message.
 
     Raises:
         UserError: Neither a folder nor a hub id; the revision is missing or no commit; the download failed.
@@ -35,7 +37,7 @@ def local_folder(source: str | Path, revision: str = "") -> Path:
         return path
     name = str(source)
     if not _HUB_ID.fullmatch(name):
-        raise UserError(f"{name} is no folder; a JanusFlow checkpoint is a folder with config.json and weights, or a hub id OWNER/NAME")
+        raise UserError(f"{name} is no folder; expected {form}, or a hub id OWNER/NAME with its revision")
     if not _COMMIT.fullmatch(revision):
         given = f"{revision!r} is no commit" if revision else f"there is no folder {name}, and as a hub id it needs a revision"
         raise UserError(f"{given}: give the 40 hexadecimal digits listed at https://huggingface.co/{name}/commits")
@@ -43,6 +45,16 @@ def local_folder(source: str | Path, revision: str = "") -> Path:
     if not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, [*_SMALL_FILES, "*.bin"])
     return folder
+
+
+def content_hash(path: Path) -> str:
+    """Return the sha256 over every weight, configuration and tokenizer file of a checkpoint folder, names included."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.suffix in {".safetensors", ".bin", ".json"}):
+        digest.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _download(name: str, revision: str, patterns: list[str]) -> Path:

@@ -1,0 +1,150 @@
+"""Any text-to-image pipeline of diffusers: Stable Diffusion, SDXL, PixArt, SD3, Flux and the rest, by folder or hub id.
+
+What the settings leave open is what the pipeline itself does in its call, and stands in the recipe with its value.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from jfeval.errors import UserError
+from jfeval.models.hub import content_hash, local_folder
+from jfeval.models.janusflow.memory import in_batches
+from jfeval.models.placing import Dtype, check_device, choose_device, choose_dtype
+from jfeval.schema import ImageJob, JsonObject
+
+INDEX = "model_index.json"
+_RECIPE = {"num_steps": "num_inference_steps", "guidance_scale": "guidance_scale", "negative_prompt": "negative_prompt"}
+"""Our names of settings, and the pipelines'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A pipeline in diffusers' form and how to run it."""
+
+    path: str = ""
+    """Folder in diffusers' form (model_index.json), or a hub id OWNER/NAME with its revision."""
+    revision: str = ""
+    """Commit of a hub id, 40 hexadecimal digits."""
+    num_steps: int | None = None
+    """Steps of the sampler; none given: the pipeline's own number."""
+    guidance_scale: float | None = None
+    """Weight of the prompt; none given: the pipeline's own."""
+    negative_prompt: str = ""
+    """What to stay away from; empty for nothing."""
+    size: int | None = None
+    """Side of the image in pixels; none given: the pipeline's own."""
+    dtype: Dtype = "auto"
+    """Type of the weights; auto is bfloat16 on a GPU, float32 elsewhere."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ..., or auto: a GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no pipeline can do."""
+        if self.num_steps is not None and self.num_steps < 1:
+            raise UserError(f"num_steps must be at least 1, not {self.num_steps}")
+        if self.size is not None and (self.size < 8 or self.size % 8):
+            raise UserError(f"size must be a multiple of 8 pixels, not {self.size}")
+        check_device(self.device)
+
+
+def load(settings: Settings) -> "DiffusionModel":
+    """Load any text-to-image pipeline of diffusers, by folder or hub id: `--model diffusers:PATH`.
+
+    Raises:
+        UserError: No pipeline is named, or what is in the folder is none that draws from text.
+    """
+    if not settings.path:
+        raise UserError("model 'diffusers' needs its pipeline: --model diffusers:FOLDER, or diffusers:OWNER/NAME --set revision=COMMIT")
+    return DiffusionModel(local_folder(settings.path, settings.revision, form=f"a folder in diffusers' form ({INDEX})"), settings)
+
+
+class DiffusionModel:
+    """Draws with one loaded pipeline; every image has its own generator, on the CPU, so that noise is the same on every device.
+
+    Args:
+        folder: The pipeline.
+        settings: Recipe, type and device.
+    """
+
+    name = "diffusers"
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.device = choose_device(settings.device)
+        dtype = choose_dtype(settings.dtype, self.device)
+        self.pipeline: Any = load_pipeline(folder, dtype).to(self.device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.call = call_arguments(self.pipeline, settings)
+        self._identity: JsonObject = {
+            "model": self.name,
+            "pipeline": type(self.pipeline).__name__,
+            "weights": content_hash(folder),
+            "dtype": str(dtype).removeprefix("torch."),
+            "recipe": {**recipe(self.pipeline, self.call), "safety_checker": "off"},
+        }
+
+    def identity(self) -> JsonObject:
+        """Return pipeline, weights hash, dtype and the whole recipe."""
+        return dict(self._identity)
+
+    def generate(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
+        """Draw one image per job."""
+        return [image for batch in in_batches(len(jobs), len(jobs), lambda part: self._draw(jobs[part])) for image in batch]
+
+    def _draw(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
+        generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
+        call = {name: [value] * len(jobs) if name == "negative_prompt" else value for name, value in self.call.items()}
+        return [image.convert("RGB") for image in self.pipeline([job.prompt for job in jobs], generator=generators, **call).images]
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - one of diffusers' many classes
+    """Load a pipeline folder without safety checker and without code from the folder.
+
+    Raises:
+        UserError: It does not load, or does not draw from text alone.
+    """
+    from diffusers import DiffusionPipeline
+
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder} holds no {INDEX}; expected the folder of a whole diffusers pipeline")
+    try:
+        index = DiffusionPipeline.load_config(str(folder), local_files_only=True)
+        without = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+        pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **without)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{folder} does not load as a diffusers pipeline: {reason[:300]}") from error
+    parameters = inspect.signature(pipeline.__call__).parameters
+    needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if "prompt" not in parameters or "generator" not in parameters or [name for name in needed if name != "prompt"]:
+        raise UserError(f"{type(pipeline).__name__} in {folder} does not draw from a prompt alone")
+    return pipeline
+
+
+def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline
+    """Return what the settings say beside the pipeline's own call.
+
+    Raises:
+        UserError: The pipeline has no such setting.
+    """
+    known = inspect.signature(pipeline.__call__).parameters
+    given: dict[str, Any] = {name: value for key, name in _RECIPE.items() if (value := getattr(settings, key)) not in (None, "")}
+    if settings.size is not None:
+        given |= {"height": settings.size, "width": settings.size}
+    for name in given:
+        if name not in known:
+            raise UserError(f"{type(pipeline).__name__} has no setting {name}; leave it out")
+    return given
+
+
+def recipe(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline
+    """Return every setting of the call that is a plain value, those of the pipeline's own call included, and its scheduler."""
+    own = {name: p.default for name, p in inspect.signature(pipeline.__call__).parameters.items() if p.default is not p.empty}
+    plain = {name: value for name, value in {**own, **call}.items() if isinstance(value, bool | int | float | str)}
+    hidden = ("output_type", "return_dict", "num_images_per_prompt")
+    return {**{name: value for name, value in plain.items() if name not in hidden}, "scheduler": type(pipeline.scheduler).__name__}
