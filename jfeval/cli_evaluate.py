@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
+    from jfeval.engine import Engine
     from jfeval.settings import RunSettings
     from jfeval.store import Store
 
@@ -41,12 +42,17 @@ def run_settings() -> "type[RunSettings]":
 def with_own(
     settings: "RunSettings", model_values: Mapping[str, object], model_overrides: list[str], benchmark_overrides: list[str]
 ) -> "RunSettings":
-    """Check the model's and the benchmark's own settings and write them out in full; only changed ones name the run folder."""
+    """Check the model's and the benchmark's own settings and write them out in full; only changed ones name the run folder.
+
+    A model named as ``hf:PATH`` becomes its name and its path.
+    """
     import dataclasses
 
-    from jfeval.registry import benchmark_settings, model_settings
+    from jfeval.registry import benchmark_settings, model_settings, split_place
 
-    model = model_settings(settings.model, {**settings.model_settings, **model_values}, model_overrides)
+    name, place = split_place(settings.model)
+    settings = dataclasses.replace(settings, model=name)
+    model = model_settings(settings.model, {**settings.model_settings, **place, **model_values}, model_overrides)
     model_full, model_changed = _full_and_changed(model, partial(model_settings, settings.model))
     asked = benchmark_settings(settings.benchmark, settings.benchmark_settings, benchmark_overrides)
     asked_full, asked_changed = _full_and_changed(asked, partial(benchmark_settings, settings.benchmark))
@@ -65,32 +71,62 @@ def _full_and_changed(checked: object, defaults: Callable[[], object]) -> tuple[
 
 
 def evaluate(
-    settings: "RunSettings", benchmark: "Benchmark", *, overwrite: bool, retry_failed: bool, stop_early: bool, report: bool
+    settings: "RunSettings",
+    benchmark: "Benchmark",
+    *,
+    overwrite: bool,
+    retry_failed: bool,
+    stop_early: bool,
+    report: bool,
+    engine: "Engine | None" = None,
 ) -> None:
-    """Run, score, print and report; exit with 1 when more samples failed than allowed."""
-    store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
+    """Run, score, print and report; exit with 1 when more samples failed than allowed. One shard of a run is neither scored nor reported."""
+    store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
+    if engine is not None and engine.share is not None:
+        counts = store.record().counts
+        click.echo(
+            f"shard {engine.share.index}/{engine.share.of} is done; {store.path} holds {counts.finished} of {counts.asked} samples. "
+            "The same command without --shard does what is missing, and scores."
+        )
+        return
     show(store, report=report)
     if too_many_failed(store, settings):
         sys.exit(1)
 
 
-def carry_out(settings: "RunSettings", benchmark: "Benchmark", *, overwrite: bool, retry_failed: bool, stop_early: bool) -> "Store":
+def carry_out(
+    settings: "RunSettings",
+    benchmark: "Benchmark",
+    *,
+    overwrite: bool,
+    retry_failed: bool,
+    stop_early: bool,
+    engine: "Engine | None" = None,
+) -> "Store":
     """Run and score, continuing where an earlier invocation stopped; say on standard error what failed.
+
+    One shard of a run (``engine.share``) is not scored.
 
     Raises:
         Failed: More samples failed than the settings allow, and the run was given up.
     """
+    from jfeval.engine import ALONE
     from jfeval.plan import make_plan
     from jfeval.registry import load_model
     from jfeval.runner import TooManyFailures, run
     from jfeval.scoring import score
+    from jfeval.secrecy import check_no_secrets
     from jfeval.tally import failure_summary
 
+    check_no_secrets(settings.model_settings, "model_settings")
+    check_no_secrets(settings.benchmark_settings, "benchmark_settings")
+    engine = engine or ALONE
     plan = make_plan(settings, benchmark)
     load = partial(load_model, settings.model, **settings.model_settings)
     try:
-        store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
-        score(store, benchmark, protocol=plan.protocol)
+        store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
+        if engine.share is None:
+            score(store, benchmark, protocol=plan.protocol)
     except TooManyFailures as error:
         raise Failed(
             f"{error}\nWhat succeeded is stored; mend the cause and add --retry-failed, or allow more with --max-failures."

@@ -217,8 +217,9 @@ def _checked_image(path: Path) -> bytes:
 
 
 def _load(model: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401  what it can do is asked of it
-    from jfeval.registry import build_model, model_settings
+    from jfeval.registry import build_model, model_settings, split_place
 
-    values = given(options)
+    name, place = split_place(model)
+    values = {**place, **given(options)}
     overrides = list(values.pop("overrides", ()))
-    return build_model(model, model_settings(model, values, overrides))
+    return build_model(name, model_settings(name, values, overrides))

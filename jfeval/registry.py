@@ -37,6 +37,7 @@ MODELS: Mapping[str, str] = {
     "janusflow": "jfeval.models.janusflow.adapter:load",
     "hf": "jfeval.models.adapters.chat:load",
     "diffusers": "jfeval.models.adapters.diffusion:load",
+    "janus": "jfeval.models.adapters.janus:load",
     "folder": "jfeval.models.adapters.folder:load",
     "answers": "jfeval.models.adapters.answers:load",
     "nearest-caption": "jfeval.models.adapters.retrieval:load",
@@ -79,6 +80,16 @@ def list_models() -> list[str]:
 def list_benchmarks() -> list[str]:
     """List the names of benchmarks, built in and plugged in."""
     return _names("benchmark")
+
+
+def split_place(model: str) -> tuple[str, dict[str, object]]:
+    """Split ``hf:PATH`` into the model's name and its setting ``path``; a bare name has none.
+
+    >>> split_place("diffusers:stabilityai/sdxl")
+    ('diffusers', {'path': 'stabilityai/sdxl'})
+    """
+    name, _, place = model.partition(":")
+    return name, ({"path": place} if place else {})
 
 
 def check_name(kind: Kind, name: str) -> None:

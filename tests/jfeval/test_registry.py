@@ -55,3 +55,9 @@ def test_a_factory_of_another_form_is_refused(registered, stubs, monkeypatch):
 def test_every_built_in_name_can_be_described():
     for name in (*registry.MODELS, *registry.BENCHMARKS):
         assert registry.describe(name).summary, name
+
+
+def test_a_model_may_be_named_with_its_place():
+    assert registry.split_place("hf:llava-hf/llava-1.5-7b-hf") == ("hf", {"path": "llava-hf/llava-1.5-7b-hf"})
+    assert registry.split_place("diffusers:C:/models/sd") == ("diffusers", {"path": "C:/models/sd"})
+    assert registry.split_place("janusflow-shapes") == ("janusflow-shapes", {})

@@ -225,3 +225,61 @@ def pipeline_folder(request, tmp_path_factory):
     torch.manual_seed(0)
     request.param().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def janus(tmp_path_factory):
+    """A Janus of 2x2 image tokens, in the form of transformers' converted checkpoints."""
+    from transformers import (
+        JanusConfig,
+        JanusForConditionalGeneration,
+        JanusImageProcessorPil,
+        JanusProcessor,
+        JanusVisionConfig,
+        LlamaConfig,
+    )
+    from transformers.models.janus.configuration_janus import JanusVQVAEConfig
+
+    folder = tmp_path_factory.mktemp("janus")
+    words = tokenizer(boi_token="<begin_of_image>", eoi_token="<end_of_image>")
+    config = JanusConfig(
+        text_config=LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        ),
+        vision_config=JanusVisionConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8, projection_dim=32, num_image_tokens=4
+        ),
+        vq_config=JanusVQVAEConfig(
+            embed_dim=8,
+            num_embeddings=24,
+            latent_channels=32,
+            base_channels=32,
+            channel_multiplier=(1, 1),
+            num_res_blocks=1,
+            num_patches=2,
+            projection_dim=32,
+            image_token_embed_dim=32,
+        ),
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+    )
+    torch.manual_seed(0)
+    model = JanusForConditionalGeneration(config)
+    model.generation_config.update(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    model.save_pretrained(folder)
+    template = (
+        "<s> {% for message in messages %}{{ message['role'].upper() + ' : ' }}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}{{ '<image> ' }}{% else %}{{ part['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'ASSISTANT : ' }}{% endif %}"
+    )
+    JanusProcessor(
+        JanusImageProcessorPil(size={"height": 16, "width": 16}, min_size=4), words, chat_template=template, num_image_tokens=4
+    ).save_pretrained(folder)
+    return folder
