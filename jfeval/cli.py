@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from jfeval import __version__
+from jfeval.cli_chat import chat
 from jfeval.cli_checkpoint import checkpoint
+from jfeval.cli_data import data
 from jfeval.cli_evaluate import Refused, evaluate, run_settings, show, with_own
-from jfeval.cli_make import chat, data, generate, train
-from jfeval.cli_options import FILE, FOLDER, given, model_options, together
+from jfeval.cli_make import generate, train
+from jfeval.cli_options import FILE, FOLDER, BatchSize, engine_options, given, model_options, take_engine, together
 from jfeval.cli_sweep import sweep
-from jfeval.errors import UserError
+from jfeval.errors import DISK_ERRORS, UserError
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
@@ -28,6 +30,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise Refused(str(error)) from error
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise Refused(f"{error}. What is finished is stored; mend that and run the same command again.") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -71,10 +77,11 @@ _benchmark_options = together(
 @model_options
 @together(
     click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks and within each; not the first N."),
-    click.option("--batch-size", type=int, help="Images or questions per batch.  [default: 16]"),
+    click.option("--batch-size", type=BatchSize(), metavar="N|auto", help="Images or questions per batch.  [default: 16]"),
     click.option("--retry-failed", is_flag=True, help="Try samples again that failed before."),
     click.option("--dry-run", is_flag=True, help="Print the plan; load no model and write nothing."),
 )
+@engine_options
 def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bool, no_report: bool, **options: object) -> None:
     """Evaluate a model: generate, judge, score, report.
 
@@ -85,11 +92,14 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     jfeval run --seed 3 --out runs/seed3 --guidance-scale 5
     jfeval run --benchmark geneval --edition official --model janusflow --set path=JanusFlow-1.3B
     jfeval run --limit 20 --dry-run
+    jfeval run --workers 4
+    jfeval run --shard $SLURM_ARRAY_TASK_ID/8
     """  # noqa: D301
     from jfeval.registry import check_name, load_benchmark
     from jfeval.settings import resolve
 
     values = given(options)
+    engine = take_engine(values)
     benchmark_overrides = list(values.pop("set_benchmark", ()))
     model_values = {key: values.pop(key) for key in ("guidance_scale", "num_steps") if key in values}
     overrides = list(values.pop("overrides", ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -100,7 +110,7 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     if dry_run:
         _print_plan(settings, benchmark)
         return
-    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=True, report=not no_report)
+    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=True, report=not no_report, engine=engine)
 
 
 @main.command()
@@ -254,10 +264,10 @@ def _check_answers(path: Path, settings: "RunSettings", benchmark: "Benchmark") 
 
 
 def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
+    from jfeval.judging import judge_stored
+    from jfeval.locks import single_writer
     from jfeval.registry import load_benchmark
-    from jfeval.runner import judge_stored
     from jfeval.scoring import score
-    from jfeval.shards import single_writer
     from jfeval.store import Store
 
     store = Store.open(folder)
@@ -292,9 +302,8 @@ def _print_plan(settings: "RunSettings", benchmark: "Benchmark") -> None:
 
     plan = make_plan(settings, benchmark)
     click.echo(to_yaml(settings).rstrip())
-    click.echo(
-        f"protocol {plan.protocol}; {len(plan.rows)} of {plan.available} prompts, {plan.images} images in {len(plan.batches)} batches"
-    )
+    batches = f"{len(plan.batches)} batches" if plan.batches else "batches of a size still to be found"
+    click.echo(f"protocol {plan.protocol}; {len(plan.rows)} of {plan.available} prompts, {plan.images} images in {batches}")
     for task, count in Counter(sample.task for _, sample in plan.rows).items():
         click.echo(f"  {task} {count}")
     store = Store(settings.folder)

@@ -80,7 +80,7 @@ def evaluate(
     report: bool,
     engine: "Engine | None" = None,
 ) -> None:
-    """Run, score, print and report; exit with 1 when more samples failed than allowed. One shard of a run is neither scored nor reported."""
+    """Run, score, print and report; exit with 1 when too many samples failed. One shard of a run is neither scored nor reported."""
     store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
     if engine is not None and engine.share is not None:
         counts = store.record().counts

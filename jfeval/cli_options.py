@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from jfeval.engine import Engine
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -28,6 +31,59 @@ model_options = together(
 )
 
 
+class BatchSize(click.ParamType):
+    """A number of at least 1, or ``auto``, which settings write as 0."""
+
+    name = "batch size"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the option's text."""
+        if value == "auto":
+            return 0
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither a whole number of at least 1 nor 'auto'", param, ctx)
+        return int(value)
+
+
+engine_options = together(
+    click.option("--workers", type=int, help="Processes that each load the model; a run may go on with another number.  [default: 1]"),
+    click.option("--shard", metavar="I/N", help="Do only the I-th of N parts of the batches; `jfeval run` without it merges and scores."),
+    click.option(
+        "--executor", type=click.Choice(["local", "ray"]), help="Where workers run; ray needs the extra 'cluster'.  [default: local]"
+    ),
+    click.option("--address", metavar="ADDRESS", help="Ray cluster to join, or auto.  [default: start one on this machine]"),
+    click.option("--gpus", type=float, help="Share of an accelerator per Ray worker.  [default: 0]"),
+    click.option("--item-timeout", type=float, metavar="SECONDS", help="Replace a Ray worker that is silent for so long.  [default: 3600]"),
+)
+_ENGINE = ("workers", "executor", "address", "gpus", "item_timeout")
+
+
+def take_engine(values: dict[str, Any]) -> "Engine":
+    """Take the options about workers out of those that were given.
+
+    Raises:
+        UserError: One is out of range, or asks for what another excludes.
+    """
+    from jfeval.engine import Engine
+    from jfeval.locks import Share
+
+    shard = values.pop("shard", None)
+    chosen = {name: values.pop(name) for name in _ENGINE if name in values}
+    cluster = sorted(set(chosen) - {"workers", "executor"})
+    if cluster and chosen.get("executor") != "ray":
+        raise click.UsageError(f"--{cluster[0].replace('_', '-')} is for --executor ray.")
+    return Engine(**chosen, share=Share.parse(shard) if shard else None)
+
+
 def given(options: Mapping[str, object]) -> dict[str, Any]:
     """Return the options that were given."""
     return {key: value for key, value in options.items() if value is not None and value != ()}
+
+
+def load_model(model: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401  what it can do is asked of it
+    """Load a model with the options of `model_options`."""
+    from jfeval.registry import build_model, model_settings
+
+    values = given(options)
+    overrides = list(values.pop("overrides", ()))
+    return build_model(model, model_settings(model, values, overrides))

@@ -1,7 +1,11 @@
 """Errors that a person caused and a person can mend."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""The system's words for a disk that is full or cannot be written."""
 
 
 class UserError(Exception):

@@ -1,6 +1,5 @@
 """The run folder as a place on disk: claimed before anything expensive, begun once, never shared by two different runs."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,22 +9,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jfeval import provenance
-from jfeval.errors import UserError
+from jfeval.engine import ALONE, Engine
+from jfeval.errors import DISK_ERRORS, UserError
 from jfeval.files import is_part, write_atomically
+from jfeval.locks import is_lock, record_held
 from jfeval.plan import Plan, changed_keys, digest
 from jfeval.schema import Counts, JsonObject, RunRecord
 from jfeval.settings import to_yaml
 from jfeval.store import Store
 
-_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "results", "report.html", "lock", "probe"}
+_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "results", "report.html", "probe"}
 _MIN_FREE_BYTES = 16 * 2**20
+_KEPT = ("tokens", "token_seconds", "out_of_memory", "peak_memory_bytes", "peak_accelerator_bytes")
+"""What a record's provenance keeps of earlier invocations."""
 
 
-def begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: float) -> None:
-    """Write what is asked, or check that the folder asks for the same."""
+def begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: float, engine: Engine = ALONE) -> None:
+    """Write what is asked, or check that the folder asks for the same.
+
+    Raises:
+        UserError: The folder holds another run; or other shards of this one were given other samples or batches.
+    """
+    with record_held(store.path):
+        _begin(store, plan, model_identity, load_seconds, engine)
+
+
+def _begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: float, engine: Engine) -> None:
     settings, inputs = plan.settings, plan.inputs(model_identity)
     facts = provenance.collect()
-    facts["seconds"] = {"load": round(load_seconds, 3)}
+    facts |= {"seconds": {"load": round(load_seconds, 3)}, "engine": engine.facts()}
     record = RunRecord(
         name=store.path.resolve().name,
         model=settings.model,
@@ -47,6 +59,12 @@ def begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: fl
     if store.exists():
         check_same(store, inputs)
         before = store.record()
+        if engine.share:
+            if (before.batch_size, store.sample_ids()) != (settings.batch_size, [sample.id for sample in samples]):
+                raise UserError(f"{store.path} holds the same run with another --limit or --batch-size; shards of a run must agree in both")
+            return  # the record is of all shards
+        kept = {key: before.provenance[key] for key in _KEPT if key in before.provenance}
+        record = replace(record, provenance={**kept, **provenance.add_cost(facts, kept)})
         record = replace(record, started_at=before.started_at, judge_identity=before.judge_identity)
         record = replace(record, judge_fingerprint=before.judge_fingerprint)
         if store.sample_ids() != [sample.id for sample in samples]:
@@ -79,17 +97,21 @@ def claim(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "probe", b"probe" * 1000)
-        (folder / "probe").unlink()
+        (folder / "probe").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the output folder {folder}: {error.strerror or error}. Give another --out.") from error
-    strangers = sorted(name for path in folder.iterdir() if (name := path.name) not in _OURS and not is_part(name))
+    strangers = sorted(name for path in folder.iterdir() if not _is_ours(name := path.name))
     if strangers and not (folder / "run.json").is_file():
         raise UserError(f"{folder} holds other files ({', '.join(strangers[:3])}) and no run; give an empty or new folder as --out.")
 
 
+def _is_ours(name: str) -> bool:
+    return name in _OURS or is_part(name) or is_lock(name)
+
+
 def empty(folder: Path) -> None:
     """Delete a run's files, and nothing else, the record first so that a half-deleted run is none."""
-    for name in ["run.json", *sorted(_OURS - {"run.json", "lock"})]:
+    for name in ["run.json", *sorted(_OURS - {"run.json"})]:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
@@ -118,10 +140,10 @@ def full_disk_explained(store: Store, plan: Plan) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in DISK_ERRORS:
             raise
         done = len(store.outputs())
         raise UserError(
-            f"cannot write to {store.path}: {os.strerror(error.errno)}. {done} of {len(plan.rows)} samples are stored and stay usable; "
-            "mend that and run the same command again to continue."
+            f"cannot write to {store.path}: {os.strerror(error.errno or 0)}. {done} of {len(plan.rows)} samples are stored and stay "
+            "usable; mend that and run the same command again to continue."
         ) from error

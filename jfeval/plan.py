@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError, unknown
@@ -98,6 +98,7 @@ class Plan:
     """The samples asked for, each with its position in the full list."""
     available: int
     batches: tuple[Batch, ...]
+    """Cut from the list of samples alone, so the same for any number of workers; empty while their size is left to a probe."""
     data_identity: JsonObject
 
     @property
@@ -109,6 +110,10 @@ class Plan:
     def images(self) -> int:
         """How many images or answers it asks for."""
         return sum(request_size(sample) for _, sample in self.rows)
+
+    def with_batch_size(self, batch_size: int) -> "Plan":
+        """Return the same plan in batches of another size."""
+        return replace(self, settings=replace(self.settings, batch_size=batch_size), batches=tuple(plan_batches(self.rows, batch_size)))
 
     def inputs(self, model_identity: JsonObject) -> JsonObject:
         """Return everything that can change an output."""
@@ -142,7 +147,7 @@ def make_plan(settings: RunSettings, benchmark: "Benchmark") -> Plan:
         protocol=protocol,
         rows=tuple(rows),
         available=len(samples),
-        batches=tuple(plan_batches(rows, settings.batch_size)),
+        batches=tuple(plan_batches(rows, settings.batch_size)) if settings.batch_size else (),
         data_identity=benchmark.data_identity(edition, seed=settings.seed, data=settings.data),
     )
 

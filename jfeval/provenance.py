@@ -27,6 +27,37 @@ def collect() -> JsonObject:
     }
 
 
+def cost(tokens: int, seconds: float) -> JsonObject:
+    """Return what a batch has cost.
+
+    Args:
+        tokens: How many it wrote; 0 where the model does not count them.
+        seconds: How long it took.
+
+    Returns:
+        ``tokens`` and ``token_seconds``, where tokens are counted; the process's ``peak_memory_bytes`` so far; and
+        ``peak_accelerator_bytes``, where one is used.
+    """
+    facts: JsonObject = {"peak_memory_bytes": peak_memory_bytes()}
+    if tokens:
+        facts |= {"tokens": tokens, "token_seconds": seconds}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        facts["peak_accelerator_bytes"] = torch.cuda.max_memory_allocated()
+    return facts
+
+
+def add_cost(facts: JsonObject, more: JsonObject) -> JsonObject:
+    """Return costs put together: tokens and their seconds add up, peaks are the highest of any process."""
+    merged = dict(facts)
+    for key, value in more.items():
+        before = merged.get(key)
+        if isinstance(value, int | float):
+            known = before if isinstance(before, int | float) else 0
+            merged[key] = max(known, value) if key.startswith("peak") else known + value
+    return merged
+
+
 def git_state(folder: Path) -> JsonObject:
     """Return commit, branch and whether files differ from the commit, of the checkout this code runs from; empty outside one."""
     git = shutil.which("git")

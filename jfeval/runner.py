@@ -1,34 +1,39 @@
-"""Plan -> batches -> model or judge -> store: the generate and judge stages of a run.
+"""Plan -> batches -> model -> store -> judge: what `jfeval run` does before it scores.
 
 The runner is handed a benchmark and a way to load a model; it knows neither by name. Everything it learns is on disk after each
-batch, so that a process killed at any moment continues with the same command.
+batch, so that a process killed at any moment continues with the same command, with as many workers as it is then given.
 """
 
-import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from jfeval.asking import describe_error, draw
+from jfeval.asking import Drawer, Drawn, Errand, ModelFacts
+from jfeval.batching import AUTOMATIC, longest
 from jfeval.console import Progress
+from jfeval.engine import ALONE, Engine
 from jfeval.errors import UserError
-from jfeval.executors.local import run_locally
+from jfeval.executors import Pool
+from jfeval.executors.local import Here
 from jfeval.folder import begin, check_same, check_space, claim, empty, full_disk_explained, sweep
+from jfeval.judging import forget, judge_stored
+from jfeval.locks import single_writer
 from jfeval.plan import Batch, Plan, digest
-from jfeval.schema import JsonObject, Judgement, Output, Sample
-from jfeval.shards import Shard, remove_samples, single_writer
+from jfeval.schema import Output
+from jfeval.shards import WORKER, Shard, mend
 from jfeval.store import Store
-from jfeval.tally import failure_summary, update_counts
+from jfeval.tally import Spent, failure_summary, update_counts
 
 if TYPE_CHECKING:
-    from jfeval.benchmarks.base import Benchmark, Judge
+    from jfeval.benchmarks.base import Benchmark
     from jfeval.models.base import Model
 
 log = logging.getLogger(__name__)
 
-_JUDGED_PER_TRANSACTION = 32
 _RECORD_EVERY_SECONDS = 10.0
 
 
@@ -44,145 +49,143 @@ def run(
     overwrite: bool = False,
     retry_failed: bool = False,
     stop_early: bool = True,
+    engine: Engine = ALONE,
 ) -> Store:
     """Generate and judge what the run folder does not hold yet.
 
     Args:
         plan: What to do.
         benchmark: Gives the judge.
-        load: Loads the model; called once, after everything that can be checked without it.
+        load: Loads the model, after everything that can be checked without it; once, or once a worker, and then it is sent to them.
         overwrite: Delete what the folder holds first.
         retry_failed: Try samples again that failed in an earlier invocation.
         stop_early: Stop generating as soon as more samples failed than the settings allow.
+        engine: How many workers, and which share of the batches.
 
     Raises:
         UserError: The folder cannot be written, is full, is another run's, or is in use.
         TooManyFailures: As named; everything else is stored.
     """
     folder = plan.settings.folder
+    if engine.share and overwrite:
+        raise UserError("--overwrite would delete what other shards write; delete the run folder once, before the first shard starts")
     claim(folder)
-    with single_writer(folder):
-        sweep(folder)
-        if overwrite:
-            empty(folder)
-        store = Store(folder)
-        if store.exists():
-            check_same(store, plan.inputs({}), keys=("benchmark", "edition", "seed", "model", "data_identity"))
+    with single_writer(folder, engine.share):
+        store = _prepared(plan, overwrite=overwrite, engine=engine)
         judge = benchmark.judge(plan.edition)  # before the model: an edition that cannot be judged is not drawn for
-        started = time.perf_counter()
-        model = load()
-        load_seconds = time.perf_counter() - started
-        begin(store, plan, model.identity(), load_seconds)
-        check_space(folder, plan, getattr(model, "image_size", 0))
-        with full_disk_explained(store, plan):
-            damaged: Sequence[str] = ()
-            for _ in range(3):  # a damaged image is drawn again, then judged again
-                _generate(store, plan, model, retry_failed=retry_failed, stop_early=stop_early)
-                retry_failed = False
-                damaged = judge_stored(store, judge)
+        open_drawers = _drawers(plan, load, engine)
+        damaged: Sequence[str] = ()
+        for attempt in range(3):  # a damaged image is drawn again, then judged again
+            with open_drawers() as drawers:
+                if attempt == 0:
+                    facts = _one(drawers, Drawer.facts, None)
+                    plan = _with_batches(plan, store, drawers)
+                    begin(store, plan, facts.identity, facts.load_seconds, engine)
+                    check_space(folder, plan, facts.image_size)
+                with full_disk_explained(store, plan):
+                    _generate(store, plan, drawers, facts, engine, retry_failed=retry_failed, stop_early=stop_early)
+            with full_disk_explained(store, plan):
+                damaged = judge_stored(store, judge, benchmark=benchmark, engine=engine, plan=plan, retry_failed=retry_failed)
                 if not damaged:
-                    break
+                    return store
+                retry_failed = False
                 log.warning("%d samples had missing or damaged images and are drawn again", len(damaged))
-                _forget(store, damaged)
-            else:
-                raise UserError(f"images in {folder} are damaged again after each attempt; check the disk ({len(damaged)} samples)")
+                forget(store, damaged)
+    raise UserError(f"images in {folder} are damaged again after each attempt; check the disk ({len(damaged)} samples)")
+
+
+def _prepared(plan: Plan, *, overwrite: bool, engine: Engine) -> Store:
+    """Clear away what killed processes left, and check that the folder is this run's or nobody's."""
+    folder = plan.settings.folder
+    if engine.share is None:
+        sweep(folder)
+    if overwrite:
+        empty(folder)
+    store = Store(folder)
+    if engine.share is None:
+        for path in mend(folder):
+            log.warning("a damaged shard was set aside as %s; what it held is made again", path)
+    if store.exists():
+        check_same(store, plan.inputs({}), keys=("benchmark", "edition", "seed", "model", "data_identity"))
     return store
 
 
-# stages
+def _drawers(plan: Plan, load: "Callable[[], Model]", engine: Engine) -> Callable[[], AbstractContextManager[Pool[Drawer]]]:
+    """Return what opens workers that hold the model. This process keeps its own; others end before the judge needs their memory."""
+    folder, seed = plan.settings.folder, plan.settings.seed
+    if engine.alone:
+        here = Here(Drawer(folder, load, seed, {sample.id: sample for _, sample in plan.rows}))
+        return lambda: nullcontext(here)
+    return lambda: engine.open(partial(Drawer, folder, load, seed))
 
 
-def _generate(store: Store, plan: Plan, model: "Model", *, retry_failed: bool, stop_early: bool) -> None:
-    fingerprint = store.record().fingerprint
-    asked = {sample.id for _, sample in plan.rows}
+def _one(drawers: Pool[Drawer], ask: Callable, item: object) -> ModelFacts:
+    """Ask one worker."""
+
+    def lost(_: object, reason: str) -> ModelFacts:
+        raise UserError(f"the model cannot be loaded: {reason}")
+
+    return next(drawers.each(ask, [item], lost))[1]
+
+
+def _with_batches(plan: Plan, store: Store, drawers: Pool[Drawer]) -> Plan:
+    """Cut the batches where that was left to the program: as before in a run that goes on, else by one probe on the longest item."""
+    if plan.settings.batch_size != AUTOMATIC:
+        return plan
+    if store.exists():
+        return plan.with_batch_size(store.record().batch_size)
+    store.write_samples([sample for _, sample in plan.rows])  # a worker looks the sample up
+    row, sample = longest(plan.rows)
+
+    def lost(_: Errand, reason: str) -> int:
+        log.warning("the probe for the batch size did not come back (%s); taking 1", reason)
+        return 1
+
+    errand = Errand(rows=((row, sample.id),), key="", wanted=frozenset())
+    size = next(drawers.each(Drawer.probe, [errand], lost))[1]
+    log.info("batch size %d, from a probe on sample %s", size, sample.id)
+    return plan.with_batch_size(size)
+
+
+def _generate(
+    store: Store, plan: Plan, drawers: Pool[Drawer], facts: ModelFacts, engine: Engine, *, retry_failed: bool, stop_early: bool
+) -> None:
+    share = engine.share
+    batches = share.choose(plan.batches) if share else plan.batches
+    asked = {sample.id for batch in batches for _, sample in batch.rows}
     allowed = plan.settings.max_failures * len(asked)
-    with Shard(store.path) as shard:
+    fingerprint, model = store.record().fingerprint, digest(facts.identity)
+    with Shard(store.path, share.name if share else WORKER, alone=share is None) as shard:
         if shard.set_aside:
             log.warning("a damaged shard was set aside as %s; what it held is made again", shard.set_aside)
         stored = _usable_outputs(store, retry_failed=retry_failed)
         failed = sum(1 for output in stored.values() if output.error and output.sample_id in asked)
-        work = _missing(plan.batches, stored, shard.batches(fingerprint))
-        last_record = time.monotonic()
+        errands = [replace(errand, model=model) for errand in _missing(batches, stored, store.batch_keys())]
+        last_record, spent = time.monotonic(), Spent()
         with Progress("generate", total=len(asked), done=len(asked & stored.keys())) as progress:
-            for (batch, wanted), outputs in run_locally(lambda item: draw(store, model, item[0], plan.settings.seed), work):
-                kept = [output for output in outputs if output.sample_id in wanted]
-                shard.add_outputs(fingerprint, batch.key, kept)
-                progress.advance(len(kept))
-                failed += sum(1 for output in kept if output.error)
+            for errand, drawn in drawers.each(Drawer.draw, errands, _lost):
+                shard.add_outputs(fingerprint, errand.key, drawn.outputs)
+                spent.add(drawn)
+                progress.advance(len(drawn.outputs))
+                failed += sum(1 for output in drawn.outputs if output.error)
                 if stop_early and failed > allowed:
                     break
                 if time.monotonic() - last_record > _RECORD_EVERY_SECONDS:
-                    update_counts(store)
-                    last_record = time.monotonic()
-    update_counts(store)
+                    update_counts(store, spent=spent)
+                    last_record, spent = time.monotonic(), Spent()
+    update_counts(store, spent=spent)
     if stop_early and failed > allowed:
         raise TooManyFailures(failure_summary(store))
 
 
-def judge_stored(store: Store, judge: "Judge | None") -> list[str]:
-    """Judge every stored output that is not judged yet; without a judge there is nothing to do.
-
-    Returns:
-        Ids of samples whose images are missing or damaged; they are left unjudged.
-    """
-    if judge is None:
-        update_counts(store)
-        return []
-    record = store.record()
-    identity: JsonObject = {"name": judge.name, **judge.identity()}
-    record = replace(record, judge_identity=identity, judge_fingerprint=digest({"run": record.fingerprint, "judge": identity}))
-    store.write_record(record)
-    outputs, done = store.outputs(), store.judgements()
-    work = [(s, o) for s in store.samples() if (o := outputs.get(s.id)) and not o.error and s.id not in done]
-    damaged: list[str] = []
-    if work:
-        with Shard(store.path) as shard, Progress("judge", total=len(outputs), done=len(outputs) - len(work)) as progress:
-            pending: list[tuple[Judgement, float]] = []
-            for position, (sample, output) in enumerate(work, 1):
-                started = time.perf_counter()
-                judgement = _observe(store, judge, sample, output)
-                if judgement is None:
-                    damaged.append(sample.id)
-                else:
-                    pending.append((judgement, time.perf_counter() - started))
-                if len(pending) >= _JUDGED_PER_TRANSACTION or position == len(work):
-                    shard.add_judgements(record.judge_fingerprint, pending)
-                    progress.advance(len(pending))
-                    pending.clear()
-    update_counts(store)
-    return damaged
-
-
-def _observe(store: Store, judge: "Judge", sample: Sample, output: Output) -> Judgement | None:
-    """Judge one sample; None when an image is missing or is not the one that was stored."""
-    from PIL import Image
-
-    files = [store.read_image(sha) for sha in output.images]
-    if any(file is None for file in files):
-        return None
-    try:
-        images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files if file is not None]
-        observations = judge.observe(sample, images)
-    except UserError:
-        raise
-    except Exception as error:
-        log.warning("judge failed on sample %s: %s", sample.id, error)
-        return Judgement(sample_id=sample.id, error=describe_error(error))
-    if len(observations) != len(images):
-        return Judgement(sample_id=sample.id, error=f"the judge returned {len(observations)} observations for {len(images)} images")
-    return Judgement(sample_id=sample.id, observations=observations)
+def _lost(errand: Errand, reason: str) -> Drawn:
+    """Fail a batch that no worker survived."""
+    log.warning("a batch of %d samples failed: %s", len(errand.wanted), reason)
+    ids = [sample_id for _, sample_id in errand.rows if sample_id in errand.wanted]
+    return Drawn(outputs=tuple(Output(sample_id=sample_id, error=reason) for sample_id in ids), cost={})
 
 
 # what is stored and what is missing
-
-
-def _forget(store: Store, sample_ids: Sequence[str]) -> None:
-    """Remove samples and those of their image files that are not what their name says."""
-    outputs = store.outputs()
-    for sha in {sha for sample_id in sample_ids for sha in outputs[sample_id].images}:
-        if store.read_image(sha) is None:
-            store.image_path(sha).unlink(missing_ok=True)
-    remove_samples(store.path, sample_ids)
 
 
 def _usable_outputs(store: Store, *, retry_failed: bool) -> dict[str, Output]:
@@ -193,16 +196,16 @@ def _usable_outputs(store: Store, *, retry_failed: bool) -> dict[str, Output]:
     }
 
 
-def _missing(batches: Sequence[Batch], stored: Mapping[str, Output], keys: Mapping[str, str]) -> Iterator[tuple[Batch, set[str]]]:
+def _missing(batches: Sequence[Batch], stored: Mapping[str, Output], keys: Mapping[str, str]) -> Iterator[Errand]:
     """Yield batches with something missing, and which sample ids to keep of them.
 
     A batch of which a part is lost is repeated whole, so that float rounding is as it was; where the stored part came from another
     composition (another batch size or limit), only the missing samples are drawn.
     """
     for batch in batches:
-        wanted = {sample.id for _, sample in batch.rows} - stored.keys()
+        wanted = frozenset(sample.id for _, sample in batch.rows) - stored.keys()
         if not wanted:
             continue
         same = any(keys.get(sample.id) == batch.key for _, sample in batch.rows)
-        rows = batch.rows if same else tuple(row for row in batch.rows if row[1].id in wanted)
-        yield Batch(rows=rows, key=batch.key), wanted
+        rows = tuple((row, sample.id) for row, sample in batch.rows if same or sample.id in wanted)
+        yield Errand(rows=rows, key=batch.key, wanted=wanted)

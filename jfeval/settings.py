@@ -42,7 +42,7 @@ class RunSettings:
     limit: int | None = None
     """Take this many samples, spread evenly over tasks; the run is marked as limited everywhere."""
     batch_size: int = 16
-    """Images (or questions) per planned batch."""
+    """Images (or questions) per planned batch; 0 to find out what fits by one probe on the longest."""
     max_failures: float = 0.01
     """Fail the run when more than this share of its samples fails."""
     data: Path | None = None
@@ -56,8 +56,8 @@ class RunSettings:
             raise unknown("edition", self.edition, EDITIONS)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.batch_size < 0:
+            raise ValueError(f"batch_size must be at least 1, or 0 for an automatic one, got {self.batch_size}")
         if not 0 <= self.max_failures <= 1:
             raise ValueError(f"max_failures must be a share in [0, 1], got {self.max_failures}")
         if not 0 <= self.seed < 2**63:

@@ -1,16 +1,13 @@
-"""Writing a run's outputs and judgements: one SQLite file per writing process, one transaction per batch, one writer per folder."""
+"""Writing a run's outputs and judgements: one SQLite file per writing process, one transaction per batch."""
 
-import contextlib
 import errno
 import json
 import os
-import socket
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from jfeval.errors import UserError
 from jfeval.schema import Judgement, Output
 
 _TABLES = """
@@ -23,19 +20,26 @@ CREATE TABLE IF NOT EXISTS judgements (
 """
 
 
+WORKER = "local"
+"""The shard of a process that writes a run alone."""
+
+
 class Shard:
     """One writer's rows. Rows are added whole batches at a time; what was added survives the process.
 
     Args:
         folder: The run folder.
         worker: Names the file; one open shard per name.
+        alone: Nothing else reads the run meanwhile, so that a write-ahead log can save flushing each batch. Such a log cannot be shared
+            by machines: where several write one run, each leaves it.
 
     Raises:
-        UserError: The file cannot be made.
+        OSError: The file cannot be made.
     """
 
-    def __init__(self, folder: Path, worker: str = "local") -> None:
+    def __init__(self, folder: Path, worker: str = WORKER, *, alone: bool = True) -> None:
         self.path = folder / "shards" / f"{worker}.sqlite"
+        self._alone = alone
         self.set_aside: Path | None = None
         """Where a damaged file of this name was moved to, if there was one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +71,6 @@ class Shard:
         rows = [(fingerprint, j.sample_id, json.dumps(j.observations, sort_keys=True), j.error, seconds) for j, seconds in judgements]
         self._insert("INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?)", rows)
 
-    def batches(self, fingerprint: str) -> Mapping[str, str]:
-        """Return the batch key of each stored sample id."""
-        return dict(self._connection.execute("SELECT sample_id, batch FROM outputs WHERE fingerprint = ?", (fingerprint,)))
-
     def remove(self, sample_ids: Collection[str]) -> None:
         """Forget everything stored for these samples."""
         rows = [(sample_id,) for sample_id in sample_ids]
@@ -87,8 +87,8 @@ class Shard:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=10)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_mode={'WAL' if self._alone else 'DELETE'}")
+            connection.execute(f"PRAGMA synchronous={'NORMAL' if self._alone else 'FULL'}")
             connection.executescript(_TABLES)
             problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
@@ -104,9 +104,22 @@ class Shard:
         while (aside := self.path.with_suffix(f".damaged{number}")).exists():
             number += 1
         self.path.replace(aside)
-        for extra in ("-wal", "-shm"):
+        for extra in ("-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + extra).unlink(missing_ok=True)
         return aside
+
+
+def mend(folder: Path) -> list[Path]:
+    """Finish what killed writers left half done in any shard of a run whose lock is held, and set aside what cannot be read.
+
+    Returns:
+        Damaged shards, under their new names.
+    """
+    aside: list[Path] = []
+    for path in sorted((folder / "shards").glob("*.sqlite")):
+        with Shard(folder, path.stem) as shard:
+            aside += [shard.set_aside] if shard.set_aside else []
+    return aside
 
 
 def remove_samples(folder: Path, sample_ids: Collection[str]) -> None:
@@ -114,33 +127,6 @@ def remove_samples(folder: Path, sample_ids: Collection[str]) -> None:
     for path in sorted((folder / "shards").glob("*.sqlite")):
         with Shard(folder, path.stem) as shard:
             shard.remove(sample_ids)
-
-
-@contextlib.contextmanager
-def single_writer(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process; the lock ends with the process, however it ends.
-
-    Raises:
-        UserError: Another process writes here.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: SQLite's own locks remain
-        yield
-        return
-    path = folder / "lock"
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read(200).strip() or "unknown"
-            message = f"{folder} is being written by another process ({holder}). Wait until it ends, or give another --out."
-            raise UserError(message) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
 
 
 def _as_os_error(error: sqlite3.OperationalError) -> OSError:

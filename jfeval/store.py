@@ -120,6 +120,14 @@ class Store:
             found.setdefault(sample_id, Judgement(sample_id=sample_id, observations=tuple(json.loads(observations)), error=error))
         return found
 
+    def batch_keys(self) -> dict[str, str]:
+        """Return by sample id which planned batch its stored output came from."""
+        query = "SELECT sample_id, batch FROM outputs WHERE fingerprint = ? ORDER BY rowid"
+        found: dict[str, str] = {}
+        for sample_id, batch in self._rows(query, self.record().fingerprint):
+            found.setdefault(sample_id, batch)
+        return found
+
     def stage_seconds(self) -> dict[str, float]:
         """Return wall time spent on what is stored, by stage, over every invocation."""
         record = self.record()
@@ -201,11 +209,9 @@ class Store:
     def _rows(self, query: str, key: str) -> Iterator[tuple]:
         """Yield the rows of every shard, shards in name order."""
         for path in sorted((self.path / "shards").glob("*.sqlite")):
-            # a closed shard has no log beside it, and can then be read where nothing can be written
-            mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
             try:
-                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
-                    yield from connection.execute(query, (key,))
+                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{_reading(path)}", uri=True, timeout=60)) as shard:
+                    yield from shard.execute(query, (key,))
             except sqlite3.DatabaseError as error:
                 if "no such table" not in str(error):
                     raise UserError(f"shard {path} is damaged ({error}); `jfeval run` with the same command sets it aside.") from error
@@ -249,6 +255,16 @@ class Store:
         images = Pictures(*(partial(self._given_image, sha) for sha in request.pop("images")))
         options = tuple(request.pop("options", ()))
         return Sample(request=TextRequest(images=images, options=options, **request), **row)
+
+
+def _reading(path: Path) -> str:
+    """Say how to open a shard for reading: a closed one with a write-ahead log of old can be read where nothing can be written.
+
+    Source: SQLite, "Database File Format", section 1.3.3: byte 18 of the header is 2 for write-ahead logging, 1 for a rollback journal.
+    """
+    with path.open("rb") as file:
+        logged = file.read(19)[18:] == b"\x02"
+    return "immutable=1" if logged and not path.with_name(path.name + "-wal").exists() else "mode=ro"
 
 
 def _scores_table(scores: Sequence[Score]) -> "pyarrow.Table":

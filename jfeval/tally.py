@@ -4,25 +4,43 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from jfeval import provenance
-from jfeval.schema import Json, Judgement, Output, RunRecord
+from jfeval.asking import Drawn
+from jfeval.locks import record_held
+from jfeval.schema import Json, JsonObject, Judgement, Output, RunRecord
 from jfeval.store import Store
 
 
-def update_counts(store: Store, *, protocol: str | None = None) -> RunRecord:
+class Spent:
+    """What batches have cost since the record was last written."""
+
+    def __init__(self) -> None:
+        self.cost: JsonObject = {}
+        self.halved: list[tuple[int, int]] = []
+
+    def add(self, drawn: Drawn) -> None:
+        """Count one more batch."""
+        self.cost = provenance.add_cost(self.cost, drawn.cost)
+        self.halved += drawn.halved
+
+
+def update_counts(store: Store, *, protocol: str | None = None, spent: Spent | None = None) -> RunRecord:
     """Count what is stored and write that, with times and memory, into the record."""
+    with record_held(store.path):
+        return _update_counts(store, protocol, spent or Spent())
+
+
+def _update_counts(store: Store, protocol: str | None, spent: Spent) -> RunRecord:
     record, outputs, asked = store.record(), store.outputs(), store.sample_ids()
     judgements = store.judgements() if record.judge_fingerprint else {}
     errors = _errors(asked, outputs, judgements)
     drawn = [i for i in asked if i in outputs and not outputs[i].error]
     finished = sum(1 for i in drawn if i not in errors and (not record.judge_fingerprint or i in judgements))
     seconds = {stage: round(value, 3) for stage, value in store.stage_seconds().items()}
-    earlier_peak = record.provenance.get("peak_memory_bytes")
-    facts: dict[str, Json] = {
-        **record.provenance,
-        "seconds": {**stored_seconds(record), **seconds},
-        "peak_memory_bytes": max(provenance.peak_memory_bytes(), earlier_peak if isinstance(earlier_peak, int) else 0),
-        "images": sum(len(outputs[i].images) for i in drawn),
-    }
+    facts = provenance.add_cost(provenance.add_cost(record.provenance, spent.cost), provenance.cost(0, 0.0))
+    facts |= {"seconds": {**stored_seconds(record), **seconds}, "images": sum(len(outputs[i].images) for i in drawn)}
+    if spent.halved:
+        known = facts.get("out_of_memory")
+        facts["out_of_memory"] = [*(known if isinstance(known, list) else []), *({"tried": a, "then": b} for a, b in spent.halved)]
     counts = replace(record.counts, asked=len(asked), finished=finished, failed=len(errors))
     record = replace(record, counts=counts, provenance=facts, protocol=protocol or record.protocol)
     store.write_record(record)

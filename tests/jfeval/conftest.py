@@ -1,19 +1,16 @@
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
-_PATH = Path(__file__).with_name("stubs.py")
-_SPEC = importlib.util.spec_from_file_location("jfeval_test_stubs", _PATH)
-_STUBS = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = _STUBS
-_SPEC.loader.exec_module(_STUBS)
+sys.path.append(str(Path(__file__).parent))  # workers are other processes, and import the stubs by name
+
+import jfeval_test_stubs
 
 
 @pytest.fixture
 def stubs():
-    return _STUBS
+    return jfeval_test_stubs
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import subprocess
@@ -272,3 +273,56 @@ def test_a_report_without_names_takes_the_runs_at_hand(registered, tmp_path, mon
     assert invoke("report", "--format", "csv").exit_code == 2
     assert invoke("report", "--out", "board.md").exit_code == 0
     assert "painter" in (tmp_path / "board.md").read_text()
+
+
+def test_a_disk_that_fills_up_while_scoring_is_a_message(registered, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scores.parquet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_results", full)
+        result = run_bright(tmp_path / "run")
+    assert result.exit_code == 2
+    assert "No space left" in result.stderr
+    assert "run the same command again" in result.stderr
+    assert run_bright(tmp_path / "run").exit_code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_a_message(registered, tmp_path, monkeypatch):
+    assert run_bright(tmp_path / "run").exit_code == 0
+    opened = Path.open
+
+    def read_only(self, mode="r", *args, **more):
+        if "a" in mode and self.parent == tmp_path / "run":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(self, mode, *args, **more)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    result = invoke("score", tmp_path / "run", "--protocol", "kind")
+    assert result.exit_code == 2
+    assert "cannot write the run folder" in result.stderr
+
+
+def test_shards_are_merged_by_the_same_command_without_shard(registered, tmp_path):
+    for index in (1, 2):
+        result = run_bright(tmp_path / "run", "--shard", f"{index}/2")
+        assert result.exit_code == 0, result.output
+        assert f"shard {index}/2 is done; {tmp_path / 'run'} holds {12 * index} of 24 samples" in result.stdout
+    result = run_bright(tmp_path / "run")
+    assert "complete: 24 of 24 prompts" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--shard", "3/2"], "shards count from 1"),
+        (["--workers", 0], "--workers must be from 1"),
+        (["--gpus", 1], "is for --executor ray"),
+        (["--batch-size", "many"], "neither a whole number"),
+    ],
+)
+def test_wrong_options_about_workers_are_refused(registered, tmp_path, more, message):
+    result = run_bright(tmp_path / "run", *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()

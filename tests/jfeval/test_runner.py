@@ -1,22 +1,17 @@
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jfeval import asking, folder, runner, shards
-from jfeval.errors import UserError
+from jfeval import asking, files, folder, runner, shards
+from jfeval.errors import DISK_ERRORS, UserError
+from jfeval.locks import single_writer
 from jfeval.runner import TooManyFailures
 from jfeval.scoring import score
 from jfeval.store import Store
-
-STUBS = Path(__file__).with_name("stubs.py")
 
 
 def results(out):
@@ -60,25 +55,6 @@ def test_a_limited_run_can_be_widened_and_draws_only_what_is_missing(stubs, tmp_
     assert store.record().counts.complete
     assert sum(len(call) for call in calls) == 2 * 18
     assert results(tmp_path / "run") == results(stubs.run_and_score(tmp_path / "other").path)
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.07, 0.12, 0.2, 0.3])
-def test_killed_at_any_moment_the_same_command_ends_in_the_same_bytes(stubs, tmp_path, seconds):
-    out = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, str(STUBS), str(out)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not (out / "lock").exists():  # from here on it writes
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    stored = set(Store(out).outputs()) if (out / "run.json").exists() else set()
-    calls = []
-    stubs.run_and_score(out, model=stubs.Painter(calls=calls))
-    drawn = {f"0-{prompt.split()[1]}" for call in calls for prompt, _ in call}
-    assert not stored & drawn
-    assert results(out) == results(stubs.run_and_score(tmp_path / "undisturbed").path)
 
 
 def test_another_fingerprint_is_refused_with_the_changed_keys(stubs, tmp_path):
@@ -191,7 +167,7 @@ def test_a_truncated_shard_is_set_aside_and_made_again(stubs, tmp_path, share):
 def test_two_processes_cannot_write_one_run(stubs, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
-    with shards.single_writer(out), pytest.raises(UserError, match=f"another process .process {os.getpid()} on"):
+    with single_writer(out), pytest.raises(UserError, match=f"another process .process {os.getpid()} on"):
         stubs.run_and_score(out)
 
 
@@ -232,6 +208,29 @@ def test_a_disk_that_fills_up_leaves_what_is_stored_usable(stubs, tmp_path, monk
         with pytest.raises(UserError, match=r"No space left on device. (8|12) of 24 samples are stored and stay usable"):
             stubs.run_and_score(out)
     assert results(stubs.run_and_score(out).path) == results(stubs.run_and_score(tmp_path / "other").path)
+
+
+def test_a_disk_that_is_full_at_any_write_loses_nothing(stubs, tmp_path, monkeypatch):
+    writes, full_at = 0, None
+    make = files.tempfile.mkstemp
+
+    def mkstemp(**where):
+        nonlocal writes
+        writes += 1
+        if writes == full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return make(**where)
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
+    expected = results(stubs.run_and_score(tmp_path / "undisturbed").path)
+    total = writes
+    for moment in [*range(1, 8), *range(8, total - 8, total // 5), *range(total - 8, total + 1)]:
+        out, writes, full_at = tmp_path / f"full{moment}", 0, moment
+        with pytest.raises((UserError, OSError), match="No space left") as caught:
+            stubs.run_and_score(out)
+        assert isinstance(caught.value, UserError) or caught.value.errno in DISK_ERRORS
+        stubs.run_and_score(out)
+        assert results(out) == expected, moment
 
 
 def test_sqlite_on_a_full_disk_is_the_same_error(tmp_path):

@@ -1,14 +1,17 @@
-"""A model that paints one colour, a benchmark that wants it bright, and a driver to run the two in a process that can be killed."""
+"""A model that paints one colour, a benchmark that wants it bright; for tests of the harness."""
 
 import hashlib
+import os
 import random
-import sys
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from jfeval.engine import ALONE
+from jfeval.errors import UserError
 from jfeval.plan import make_plan
 from jfeval.runner import run
 from jfeval.schema import ImageRequest, Metric, Sample, Score, TextRequest
@@ -52,6 +55,44 @@ class Painter:
 def load_painter(settings: PainterSettings) -> Painter:
     """Paints one colour."""
     return Painter(settings)
+
+
+class Mortal(Painter):
+    """Ends its own process when it is asked for a picture that it does not survive.
+
+    Args:
+        deadly: The prompt.
+        once: A file that is made when it happens, so that it happens once; None for always.
+    """
+
+    def __init__(self, deadly, once=None):
+        super().__init__()
+        self.deadly, self.once = deadly, once
+
+    def generate(self, jobs):
+        if any(job.prompt == self.deadly for job in jobs) and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().generate(jobs)
+
+
+class Slow(Painter):
+    """Writes down its process and takes a second a batch."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def generate(self, jobs):
+        (self.folder / f"pid{os.getpid()}").touch()
+        time.sleep(1)
+        return super().generate(jobs)
+
+
+def refuse():
+    """Load nothing."""
+    raise UserError("there are no such weights")
 
 
 class BrightJudge:
@@ -152,13 +193,11 @@ def settings_for(out, **changes):
     return RunSettings(**{"benchmark": "bright", "model": "painter", "batch_size": 8, "out": Path(out), **changes})
 
 
-def run_and_score(out, *, bench=None, model=None, overwrite=False, retry_failed=False, stop_early=True, **changes):
+def run_and_score(out, *, bench=None, model=None, load=None, overwrite=False, retry_failed=False, stop_early=True, engine=ALONE, **changes):
     bench = bench or Bright()
     plan = make_plan(settings_for(out, **changes), bench)
-    store = run(plan, bench, lambda: model or Painter(), overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early)
-    score(store, bench, protocol=plan.protocol)
+    load = load or (lambda: model or Painter())
+    store = run(plan, bench, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
+    if engine.share is None:
+        score(store, bench, protocol=plan.protocol)
     return store
-
-
-if __name__ == "__main__":
-    run_and_score(sys.argv[1], bench=Bright(judge=BrightJudge(delay=0.005)), model=Painter(delay=0.02))

@@ -1,0 +1,65 @@
+"""How a run is carried out: by how many workers, where, and which share of it. Changes no output and enters no fingerprint."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from jfeval.errors import UserError
+from jfeval.executors import Pool
+from jfeval.locks import Share
+from jfeval.schema import JsonObject
+
+State = TypeVar("State")
+
+MOST_WORKERS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How a run is carried out."""
+
+    workers: int = 1
+    """Processes that each load the model; with 1 and the local executor, this process does."""
+    executor: Literal["local", "ray"] = "local"
+    """``local`` for this machine, ``ray`` for a cluster."""
+    address: str = ""
+    """A Ray cluster to join; empty to start one here."""
+    gpus: float = 0.0
+    """Share of an accelerator that each worker on a Ray cluster is given."""
+    item_timeout: float = 3600.0
+    """Seconds after which a worker on a Ray cluster that says nothing is replaced."""
+    share: Share | None = None
+    """Which part of the run's batches this process takes; None for all of them."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, not {self.workers}")
+        if self.gpus < 0 or self.item_timeout <= 0:
+            raise UserError(f"gpus must not be negative and the time-out must be positive, not {self.gpus} and {self.item_timeout}")
+
+    @property
+    def alone(self) -> bool:
+        """True when this process does the work itself."""
+        return self.executor == "local" and self.workers == 1
+
+    def open(self, make: Callable[[], State]) -> AbstractContextManager[Pool[State]]:
+        """Open a pool of workers; ``make`` is sent to them."""
+        if self.alone:
+            from jfeval.executors.local import in_this_process
+
+            return in_this_process(make)
+        if self.executor == "local":
+            from jfeval.executors.processes import in_processes
+
+            return in_processes(make, workers=self.workers)
+        from jfeval.executors.ray import on_ray
+
+        return on_ray(make, workers=self.workers, address=self.address, gpus=self.gpus, item_timeout=self.item_timeout)
+
+    def facts(self) -> JsonObject:
+        """Return what the record says about it."""
+        return {"executor": self.executor, "workers": self.workers, "share": self.share.name if self.share else ""}
+
+
+ALONE = Engine()

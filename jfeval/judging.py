@@ -1,0 +1,173 @@
+"""The judge stage: what a judge sees in every stored output that it has not looked at yet."""
+
+import io
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from jfeval.asking import MAX_PIXELS, describe_error
+from jfeval.console import Progress
+from jfeval.engine import ALONE, Engine
+from jfeval.errors import UserError
+from jfeval.executors import Pool
+from jfeval.executors.local import Here
+from jfeval.locks import record_held
+from jfeval.plan import Plan, digest
+from jfeval.schema import Edition, JsonObject, Judgement, Output, RunRecord, Sample
+from jfeval.shards import WORKER, Shard, remove_samples
+from jfeval.store import Store
+from jfeval.tally import update_counts
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from jfeval.benchmarks.base import Benchmark, Judge
+
+log = logging.getLogger(__name__)
+
+_JUDGED_PER_TRANSACTION = 32
+
+Pair: TypeAlias = tuple[Sample, Output]
+Seen: TypeAlias = tuple[Judgement, float] | str
+"""A judgement with the seconds it took, or the id of a sample whose images are missing or damaged."""
+
+
+class Viewer:
+    """One worker's judge."""
+
+    def __init__(self, store: Store, judge: "Judge") -> None:
+        self._store, self._judge = store, judge
+
+    @classmethod
+    def of(cls, folder: Path, benchmark: "Benchmark", edition: Edition) -> "Viewer":
+        """Load the edition's judge in a worker.
+
+        Raises:
+            UserError: There is none.
+        """
+        judge = benchmark.judge(edition)
+        if judge is None:
+            raise UserError(f"{benchmark.name} ({edition}) has no judge")
+        return cls(Store(folder), judge)
+
+    def look(self, part: Sequence[Pair]) -> list[Seen]:
+        """Judge some outputs, in order."""
+        return [self._look(sample, output) for sample, output in part]
+
+    def _look(self, sample: Sample, output: Output) -> Seen:
+        started = time.perf_counter()
+        files = [self._store.read_image(sha) for sha in output.images]
+        if any(file is None for file in files):
+            return sample.id
+        try:
+            images = [_opened(file) for file in files if file is not None]
+            observations = self._judge.observe(sample, images)
+        except UserError:
+            raise
+        except Exception as error:
+            log.warning("judge failed on sample %s: %s", sample.id, describe_error(error))
+            return Judgement(sample_id=sample.id, error=describe_error(error)), time.perf_counter() - started
+        if len(observations) != len(images):
+            error = f"the judge returned {len(observations)} observations for {len(images)} images"
+            return Judgement(sample_id=sample.id, error=error), time.perf_counter() - started
+        return Judgement(sample_id=sample.id, observations=observations), time.perf_counter() - started
+
+
+def judge_stored(
+    store: Store,
+    judge: "Judge | None",
+    *,
+    benchmark: "Benchmark | None" = None,
+    engine: Engine = ALONE,
+    plan: Plan | None = None,
+    retry_failed: bool = False,
+) -> list[str]:
+    """Judge every stored output that is not judged yet; without a judge there is nothing to do.
+
+    Args:
+        store: The run.
+        judge: The judge, for its identity, and to do the work where the engine is this process alone.
+        benchmark: Gives workers a judge each; needed with an engine of several.
+        engine: How many workers, and which share.
+        plan: Says what a share is of; needed with a share.
+        retry_failed: Judge again what the judge failed on before.
+
+    Returns:
+        Ids of samples whose images are missing or damaged; they are left unjudged.
+    """
+    if judge is None:
+        update_counts(store)
+        return []
+    record = _with_judge(store, judge)
+    share = engine.share
+    mine = {sample.id for batch in share.choose(plan.batches) for _, sample in batch.rows} if share and plan else None
+    outputs = store.outputs()
+    done = {key for key, judgement in store.judgements().items() if not (retry_failed and judgement.error)}
+    work: list[Pair] = [
+        (sample, output)
+        for sample in store.samples()
+        if (output := outputs.get(sample.id)) and not output.error and sample.id not in done and (mine is None or sample.id in mine)
+    ]
+    damaged: list[str] = []
+    if work:
+        size = min(_JUDGED_PER_TRANSACTION, -(-len(work) // (4 * engine.workers)))
+        parts = [work[start : start + size] for start in range(0, len(work), size)]
+        total = len(outputs if mine is None else mine)
+        with (
+            _viewers(store, judge, benchmark, engine, record.edition) as viewers,
+            Shard(store.path, share.name if share else WORKER, alone=share is None) as shard,
+            Progress("judge", total=total, done=total - len(work)) as progress,
+        ):
+            for part, seen in viewers.each(Viewer.look, parts, _lost):
+                shard.add_judgements(record.judge_fingerprint, [one for one in seen if not isinstance(one, str)])
+                damaged += [one for one in seen if isinstance(one, str)]
+                progress.advance(len(part))
+    update_counts(store)
+    return damaged
+
+
+def forget(store: Store, sample_ids: Sequence[str]) -> None:
+    """Remove samples and those of their image files that are not what their name says."""
+    outputs = store.outputs()
+    for sha in {sha for sample_id in sample_ids for sha in outputs[sample_id].images}:
+        if store.read_image(sha) is None:
+            store.image_path(sha).unlink(missing_ok=True)
+    remove_samples(store.path, sample_ids)
+
+
+def _with_judge(store: Store, judge: "Judge") -> RunRecord:
+    """Note in the record who judges."""
+    identity: JsonObject = {"name": judge.name, **judge.identity()}
+    with record_held(store.path):
+        record = store.record()
+        record = replace(record, judge_identity=identity, judge_fingerprint=digest({"run": record.fingerprint, "judge": identity}))
+        store.write_record(record)
+    return record
+
+
+def _viewers(
+    store: Store, judge: "Judge", benchmark: "Benchmark | None", engine: Engine, edition: Edition
+) -> AbstractContextManager[Pool[Viewer]]:
+    if engine.alone or benchmark is None:
+        return nullcontext(Here(Viewer(store, judge)))
+    return engine.open(partial(Viewer.of, store.path, benchmark, edition))
+
+
+def _lost(part: Sequence[Pair], reason: str) -> list[Seen]:
+    """Fail outputs that no judge survived."""
+    return [(Judgement(sample_id=sample.id, error=reason), 0.0) for sample, _ in part]
+
+
+def _opened(file: bytes) -> "Image":
+    """Open an image of bounded size."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(file))
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"image of {image.width}x{image.height} exceeds {MAX_PIXELS} pixels")
+    return image.convert("RGB")
