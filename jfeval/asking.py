@@ -1,5 +1,6 @@
-"""A model at work: ask for a batch, check, encode, store the images. A batch that fails is asked again sample by sample, one that does
-not fit into memory in smaller pieces.
+"""A model at work: ask for a batch, check, encode, store the images.
+
+A batch that fails is asked again sample by sample, one that does not fit into memory in smaller pieces.
 """
 
 import io
