@@ -38,6 +38,7 @@ MODELS: Mapping[str, str] = {
     "hf": "jfeval.models.adapters.chat:load",
     "diffusers": "jfeval.models.adapters.diffusion:load",
     "janus": "jfeval.models.adapters.janus:load",
+    "api": "jfeval.models.adapters.api:load",
     "folder": "jfeval.models.adapters.folder:load",
     "answers": "jfeval.models.adapters.answers:load",
     "nearest-caption": "jfeval.models.adapters.retrieval:load",

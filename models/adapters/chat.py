@@ -15,13 +15,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from jfeval.errors import UserError
+from jfeval.models.adapters.layout import content
 from jfeval.models.hub import content_hash, local_folder
 from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.placing import Dtype, check_device, choose_device, choose_dtype
 from jfeval.schema import JsonObject, TextRequest
-
-PLACEHOLDER = "<image_placeholder>"
-"""Marks an image's place inside a question; without it images come first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +148,6 @@ class ChatModel:
         inputs = self.processor(text=texts, images=images if any(images) else None, padding=True, return_tensors="pt", padding_side="left")
         kept = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         return {name: v.to(self.device, self.model.dtype) if v.is_floating_point() else v.to(self.device) for name, v in kept.items()}
-
-
-def content(question: str, images: int) -> list[dict[str, str]]:
-    """Lay out a user's turn: each image where the question marks its place, else before the text."""
-    pieces = question.split(PLACEHOLDER)
-    if len(pieces) == 1:
-        return [*[{"type": "image"}] * images, {"type": "text", "text": question}]
-    if len(pieces) != images + 1:
-        raise ValueError(f"the question marks {len(pieces) - 1} places for {images} images")
-    laid: list[dict[str, str]] = []
-    for i, piece in enumerate(pieces):
-        laid += [{"type": "image"}] if i else []
-        laid += [{"type": "text", "text": piece.strip("\n")}] if piece.strip() else []
-    return laid
 
 
 def opened(data: bytes) -> Image.Image:

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from jfeval.errors import UserError
-from jfeval.models.adapters.chat import Settings, content, load
+from jfeval.errors import BadRequest, UserError
+from jfeval.models.adapters.chat import Settings, load
+from jfeval.models.adapters.layout import content
 from jfeval.schema import TextRequest
 
 
@@ -84,7 +85,7 @@ def test_placeholders_say_where_images_stand():
         {"type": "image"},
         {"type": "text", "text": " second"},
     ]
-    with pytest.raises(ValueError, match="2 places for 1 images"):
+    with pytest.raises(BadRequest, match="2 places for 1 images"):
         content("<image_placeholder> <image_placeholder>", 1)
 
 

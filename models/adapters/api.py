@@ -1,0 +1,210 @@
+"""Models behind an OpenAI-compatible server: vLLM, SGLang and hosted ones; chat about images, and images from prompts.
+
+The client retries what may pass (rate limits, time-outs, 5xx) with growing pauses and keeps to ``Retry-After``. What succeeded beside a
+request that failed is kept until it is asked for again, so that a failure costs no other request twice. The key comes from the
+environment alone and is stored nowhere.
+"""
+
+import base64
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from jfeval.errors import BadRequest, UserError
+from jfeval.models.adapters.layout import content
+from jfeval.schema import ImageJob, JsonObject, TextRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A server, a model on it, and how fast it may be asked."""
+
+    model: str = ""
+    """The model's name on the server."""
+    base_url: str = ""
+    """The server, such as http://localhost:8000/v1; empty for OpenAI's own."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a local server needs none."""
+    concurrency: int = 8
+    """Requests under way at a time."""
+    requests_per_minute: int = 0
+    """Most requests begun in a minute; 0 for as many as come."""
+    timeout: float = 120.0
+    """Seconds until a request is given up and tried again."""
+    max_retries: int = 6
+    """Tries after the first, with growing pauses."""
+    temperature: float = 0.0
+    """Of answers."""
+    size: str = "1024x1024"
+    """Width and height of images, as the server names them."""
+    response_format: str = ""
+    """Sent with requests for images where it is not empty; DALL-E needs b64_json."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        for name, least in (("concurrency", 1), ("requests_per_minute", 0), ("max_retries", 0), ("timeout", 0.001)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+
+def load(settings: Settings) -> "ApiModel":
+    """Load a model behind an OpenAI-compatible server: `--model api --set base_url=http://localhost:8000/v1 --set model=NAME`.
+
+    Raises:
+        UserError: No model is named, the key is missing, or the package openai is.
+    """
+    if not settings.model:
+        raise UserError(
+            "model 'api' needs the name of a model on the server: --set model=NAME (and --set base_url=URL for your own server)"
+        )
+    key = os.environ.get(settings.key_env, "")
+    if not key and not settings.base_url:
+        raise UserError(
+            f"the environment variable {settings.key_env} holds no key; set it, or name your own server with --set base_url=URL"
+        )
+    return ApiModel(settings, key or "none")
+
+
+class ApiModel:
+    """Asks a server, several requests at a time.
+
+    Args:
+        settings: Server, model and pace.
+        key: The key; any text for a server that needs none.
+    """
+
+    name = "api"
+
+    def __init__(self, settings: Settings, key: str) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise UserError("model 'api' needs the package openai: pip install 'jfeval[api]'") from error
+        self._errors = openai
+        self.settings = settings
+        self.client: Any = openai.OpenAI(
+            api_key=key, base_url=settings.base_url or None, timeout=settings.timeout, max_retries=settings.max_retries
+        )
+        self._pace = _Pace(settings.requests_per_minute)
+        self._kept: dict[object, Any] = {}
+
+    def identity(self) -> JsonObject:
+        """Return server, model and recipe; a hosted model's weights cannot be known."""
+        s, place = self.settings, urlsplit(str(self.client.base_url))
+        server = f"{place.hostname}:{place.port}" if place.port else str(place.hostname)
+        recipe: JsonObject = {"temperature": s.temperature, "size": s.size, "seed": "not sent"}
+        return {"model": self.name, "served": s.model, "server": server, "weights": "unknown", "recipe": recipe}
+
+    def answer(self, requests: Sequence[TextRequest]) -> list[str]:
+        """Answer each request; see `_all` for errors."""
+        return self._all(requests, self._answer)
+
+    def generate(self, jobs: Sequence[ImageJob]) -> "list[Image]":
+        """Draw one image per job; a server draws from its own randomness, so a job's seed says nothing to it."""
+        return self._all(jobs, self._draw)
+
+    def _all(self, asked: Sequence[Any], ask: Callable[[Any], T]) -> list[T]:
+        """Carry out requests side by side.
+
+        Raises:
+            UserError: The server knows neither key nor model, so no request can succeed.
+            BadRequest: The server refuses this request, and would again.
+            RuntimeError: A request failed in all its tries.
+        """
+        waiting = [one for one in asked if _key(one) not in self._kept]
+        failures: list[Exception] = []
+
+        def carry_out(one: Any) -> None:  # noqa: ANN401
+            try:
+                self._pace.wait()
+                self._kept[_key(one)] = ask(one)
+            except Exception as error:  # raised below, once the others are done
+                failures.append(self._as_ours(error))
+
+        with ThreadPoolExecutor(max_workers=self.settings.concurrency) as pool:
+            list(pool.map(carry_out, waiting))
+        if failures:
+            raise next((error for error in failures if type(error) is UserError), failures[0])
+        return [self._kept.pop(_key(one)) for one in asked]
+
+    def _as_ours(self, error: Exception) -> Exception:
+        e, text = self._errors, str(error)[:300]
+        if isinstance(error, e.AuthenticationError | e.PermissionDeniedError | e.NotFoundError):
+            return UserError(f"the server does not serve {self.settings.model!r} to this key: {text}")
+        if isinstance(error, e.BadRequestError | e.UnprocessableEntityError):
+            return BadRequest(f"the server refuses the request: {text}")
+        if isinstance(error, e.OpenAIError):
+            return RuntimeError(f"no answer after {self.settings.max_retries + 1} tries ({type(error).__name__}): {text}")
+        return error
+
+    def _answer(self, request: TextRequest) -> str:
+        parts: list[JsonObject] = []
+        images = iter(request.images)
+        for part in content(request.question, len(request.images)):
+            parts.append({"type": "image_url", "image_url": {"url": _data_url(next(images))}} if part["type"] == "image" else dict(part))
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        reply = self.client.chat.completions.create(
+            model=self.settings.model,
+            messages=[*system, {"role": "user", "content": parts}],
+            max_tokens=request.max_new_tokens,
+            temperature=self.settings.temperature,
+        )
+        return (reply.choices[0].message.content or "").strip()
+
+    def _draw(self, job: ImageJob) -> "Image":
+        from PIL import Image
+
+        form = {"response_format": self.settings.response_format} if self.settings.response_format else {}
+        reply = self.client.images.generate(model=self.settings.model, prompt=job.prompt, n=1, size=self.settings.size, **form)
+        data = reply.data[0].b64_json if reply.data else None
+        if not data:
+            raise UserError("the server returned no image data (perhaps an address); try --set response_format=b64_json")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadRequest(f"the server returned {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+            return image.convert("RGB")
+
+
+class _Pace:
+    """Spaces the beginnings of requests evenly."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._gap = 60.0 / per_minute if per_minute else 0.0
+        self._lock, self._next = threading.Lock(), 0.0
+
+    def wait(self) -> None:
+        """Return when the next request may begin."""
+        if not self._gap:
+            return
+        with self._lock:
+            begin = max(self._next, time.monotonic())
+            self._next = begin + self._gap
+        time.sleep(max(0.0, begin - time.monotonic()))
+
+
+def _key(asked: TextRequest | ImageJob) -> object:
+    """Tell requests apart without holding their images."""
+    if isinstance(asked, ImageJob):
+        return asked
+    return asked.sample_id, asked.question, asked.max_new_tokens
+
+
+def _data_url(data: bytes) -> str:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        kind = Image.MIME.get(image.format or "", "image/png")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
