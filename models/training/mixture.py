@@ -15,7 +15,7 @@ from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, Message, Processor, format_prompt
 from jfeval.models.training.data import Question, Sampler, Scenes, StepRng
 from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch, shuffled
-from jfeval.models.training.part import ADDED
+from jfeval.models.training.part import ADDED, coerce
 from jfeval.models.training.ratios import KINDS, Counts, Fixed, Phase, Schedule, check_phases
 
 
@@ -43,8 +43,13 @@ class MixtureSettings:
     """Shares of the three kinds, from one update to another; empty for the fixed counts above."""
     leave_out: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Kinds that are drawn and then left out of the batch, so that what remains is what a training with every kind sees."""
+    pack_to: int = field(default=0, metadata=ADDED)
+    """Tokens per row into which samples of data sources are packed, 4,096 in the paper; decoded scenes are not packed."""
+    isolate: bool = field(default=True, metadata=ADDED)
+    """Whether packed samples see themselves only. The paper does not say; a sample then learns what it will meet in use."""
 
     def __post_init__(self) -> None:
+        coerce(self, "phases", Phase)
         for name in KINDS:
             if getattr(self, name) < 0:
                 raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")

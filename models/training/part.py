@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jfeval.errors import unknown
+
 NO_EFFECT = {"affects_result": False}
 """Metadata of settings that change how a part runs but not what comes out of it; a finished part stays valid when they change."""
 
@@ -31,6 +33,24 @@ class Part:
     """World name to a function that writes its data into a folder."""
     evaluate: Callable[[Any, str, int], Mapping[str, float]] | None = None
     """Scores a live pipeline; called with it, the part's name and the updates done, where a stage evaluates itself."""
+
+
+def coerce(owner: object, name: str, cls: type) -> None:
+    """Turn the mappings that YAML gives for a field of a frozen dataclass into instances of ``cls``, in place, before it is used.
+
+    Raises:
+        UserError: A mapping has a key that the class does not have; names the nearest.
+    """
+    names = {item.name for item in dataclasses.fields(cls)}
+    built = []
+    for value in getattr(owner, name):
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in names:
+                    raise unknown(f"key in {name}", str(key), names)
+            value = cls(**value)
+        built.append(value)
+    object.__setattr__(owner, name, tuple(built))
 
 
 def flatten(settings: object, prefix: str = "") -> dict[str, Any]:

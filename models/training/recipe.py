@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 KINDS = {
     "data": "jfeval.models.training.data:prepare_data",
+    "sources": "jfeval.models.training.sources:prepare_sources",
+    "given": "jfeval.models.training.given:take_given",
     "vae": "jfeval.models.training.vae:train_vae",
     "tokenizer": "jfeval.models.training.tokenizer:train_tokenizer",
     "contrastive": "jfeval.models.training.contrastive:train_contrastive",
@@ -106,8 +108,12 @@ def build_settings(schema: type, given: Mapping[str, Any], overrides: Sequence[s
         raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        UserError: The file is missing or is no YAML mapping.
+    """
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # YAML, OmegaConf and the file system each have their own
@@ -139,7 +145,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: for anything that is not as the format says, before any training starts.
     """
     path = recipe_path(recipe)
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     for key in raw:
         if key not in _RECIPE_KEYS:
             raise unknown(f"key in {path.name}", key, _RECIPE_KEYS)
@@ -171,7 +177,7 @@ def _plan(entry: Mapping[str, Any], path: Path, earlier: Sequence[str], override
             raise unknown(f"input of part {entry['name']!r} among the parts before it", str(name), earlier)
     given = entry.get("settings") or {}
     if isinstance(given, str):
-        given = _read_yaml(path.parent / given)
+        given = read_yaml(path.parent / given)
     function = _function(str(entry.get("kind", "")))
     settings = build_settings(get_type_hints(function)["settings"], given, overrides, entry["name"])
     return PartPlan(name=entry["name"], kind=entry["kind"], inputs=inputs, settings=settings)

@@ -5,15 +5,14 @@ that too. Each stage starts from the averaged weights of the one before; the VAE
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
@@ -22,139 +21,30 @@ from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import from_parts
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
 from jfeval.models.janusflow.processing import ImageProcessor, Processor
-from jfeval.models.janusflow.sampling import SamplerSettings
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
 from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.corpus import plain_texts
-from jfeval.models.training.data import Scenes, StepRng, seeded
+from jfeval.models.training.data import Scenes, seeded
 from jfeval.models.training.encoders import (
     LatentEncoder,
-    Reading,
     alignment_target,
-    frozen_always,
     load_stage,
     read_through_latents,
     save_stage,
 )
+from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.latents import LATENTS_FILE
-from jfeval.models.training.loop import LoopSettings, fit
-from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
-from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
-from jfeval.models.training.part import ADDED, NO_EFFECT, Part
+from jfeval.models.training.loop import fit
+from jfeval.models.training.mixture import Mixture
+from jfeval.models.training.objectives import AlignmentHead
+from jfeval.models.training.part import Part
+from jfeval.models.training.sources import SOURCES_FILE, read_settings
+from jfeval.models.training.stream import PackedObjective, StreamMixture
 
 log = logging.getLogger(__name__)
 
 HEAD_FILE = "alignment_head.safetensors"
 SAMPLES_FILE = "samples.png"
-
-FREEZABLE: Mapping[str, tuple[str, ...]] = {
-    "vision": ("vision_und_enc_model.",),
-    "language": ("language_model.",),
-}
-"""Names a stage may freeze, and the tensors they stand for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageSettings:
-    """One stage."""
-
-    loop: LoopSettings
-    mixture: MixtureSettings = field(default_factory=MixtureSettings)
-    flow: FlowSettings = field(default_factory=FlowSettings)
-    freeze: tuple[str, ...] = ()
-    """Parts that are not trained: vision, language."""
-    compile_blocks: bool = field(default=False, metadata=NO_EFFECT)
-    """Compile each transformer and ConvNeXt block: one compilation serves all blocks of a kind. Results change by float rounding only."""
-    checkpoint_activations: bool = field(default=False, metadata=NO_EFFECT)
-    """Keep only the blocks' inputs for the backward pass: much less memory, about a third slower."""
-    flow_width: int = 96
-    """Channels of the generation encoder, where the stage builds the model; later stages keep it."""
-    understands_through: Reading = field(default="contrastive", metadata=ADDED)
-    """Understanding encoder, where the stage builds the model; later stages keep it. contrastive: the pre-trained one. For ablations:
-    shared, the VAE and the generation encoder's blocks; separate, a VAE and blocks of its own. ``freeze: vision`` freezes neither, since
-    they start at random."""
-    answer_weight: float = 1.0
-    """Weight of the autoregressive loss on answers about images. The paper adds its losses without coefficients."""
-    text_weight: float = 1.0
-    """Weight of the autoregressive loss on text."""
-    sample_prompts: tuple[str, ...] = ()
-    """Drawn after the stage into samples.png, to be looked at."""
-    sampler: SamplerSettings = field(default_factory=SamplerSettings)
-
-    def __post_init__(self) -> None:
-        unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
-        if unknown_parts:
-            raise UserError(f"freeze names {', '.join(unknown_parts)}; a stage can freeze {', '.join(FREEZABLE)}")
-
-
-class JanusFlowObjective:
-    """The sum of the autoregressive, rectified-flow and alignment losses over one mixed batch."""
-
-    def __init__(
-        self,
-        model: JanusFlow,
-        head: AlignmentHead | None,
-        mixture: Mixture | None,
-        settings: StageSettings,
-        target: nn.Module | None = None,
-    ) -> None:
-        """Decide what is trained.
-
-        Args:
-            model: The model.
-            head: The alignment MLP; None trains without alignment.
-            mixture: Draws the batches; None where only the division into trained and frozen parameters is wanted.
-            settings: The stage.
-            target: What is aligned to, neither trained nor stored; None for the model's own understanding encoder.
-        """
-        self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
-        self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
-        latent = isinstance(model.vision_und_enc_model, LatentEncoder)
-        names = [name for name in settings.freeze if not (latent and name == "vision")]
-        frozen = (*(prefix for name in names for prefix in FREEZABLE[name]), *frozen_always(model))
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(frozen))
-
-    def groups(self) -> Sequence[tuple[float, Sequence[nn.Parameter]]]:
-        """Train whatever is not frozen at one rate; the attention-pool head plays no part and gets no gradient."""
-        return [(1.0, [p for n, p in self.module.named_parameters() if p.requires_grad and ".vision_tower.head." not in n])]
-
-    def matrices(self) -> Sequence[nn.Parameter]:
-        """Return the hidden matrices of the language model's and the ConvNeXt blocks."""
-        blocks = [self.model.language_model.model.layers]
-        blocks += [self.model.vision_gen_enc_model.mid_block, self.model.vision_gen_dec_model.mid_block]
-        encoder: nn.Module = self.model.vision_und_enc_model
-        if isinstance(encoder, LatentEncoder) and encoder.own:
-            blocks.append(encoder.flow().mid_block)
-        return [p for block in blocks for name, p in block.named_parameters() if p.ndim == 2 and "cond_embeds_mapper" not in name]
-
-    def batch(self, step: int, rng: StepRng) -> MixedBatch:
-        """Draw the step's samples and all their noise."""
-        if self.mixture is None:
-            raise ValueError("an objective without a mixture has no batches")
-        return self.mixture.batch(step, rng)
-
-    def ids(self, batch: MixedBatch) -> Sequence[str]:
-        """Name the scenes of a batch."""
-        return batch.ids
-
-    def loss(self, batch: MixedBatch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Return the weighted sum and its parts."""
-        s = self.settings
-        parts: dict[str, Tensor] = {}
-        total = self.model.beg_of_und_embed.new_zeros(())
-        if batch.flow is not None:
-            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, s.flow, self.target)
-            total = total + parts["flow"] + s.flow.repa_weight * aligned
-            if self.head is not None:
-                parts["repa"] = aligned
-        if batch.understanding is not None:
-            parts["answers"] = autoregressive_loss(self.model, batch.understanding)
-            total = total + s.answer_weight * parts["answers"]
-        if batch.text is not None:
-            parts["text"] = autoregressive_loss(self.model, batch.text)
-            total = total + s.text_weight * parts["text"]
-        return total, {name: value.detach() for name, value in parts.items()}
 
 
 def assemble(settings: StageSettings, part: Part) -> JanusFlow:
@@ -168,7 +58,7 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     return model
 
 
-def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
+def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``).
 
     Where alignment aims at the pre-trained encoder instead of the model's own, ``contrastive`` is an input of every stage.
@@ -179,6 +69,40 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
     if settings.compile_blocks:
         compile_blocks(model)
     processor = stage_processor(part.inputs["tokenizer"], model)
+    head = alignment_head(model, settings, part)
+    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+    target = stage_target(model, settings, part)
+    streamed = (part.inputs["data"] / SOURCES_FILE).is_file()
+    build = stream_objective if streamed else scenes_objective
+    objective = build(model, head, target, vae, processor, settings, part)
+    pipeline, scored = JanusFlowPipeline(model, processor, vae), part.evaluate
+    evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
+    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate)
+    save_stage(model, part.folder)
+    if head is not None:
+        save_file(head.state_dict(), part.folder / HEAD_FILE)
+    if settings.sample_prompts:
+        draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
+    samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
+    seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
+    size = float(sum(p.numel() for p in model.parameters()))
+    return {**result.losses, **seen, **objective.found(), "parameters": size, "seconds": result.seconds}
+
+
+def scenes_objective(
+    model: JanusFlow,
+    head: AlignmentHead | None,
+    target: nn.Module | None,
+    vae: AutoencoderKL,  # noqa: ARG001 - decoded scenes have cached latents
+    processor: Processor,
+    settings: StageSettings,
+    part: Part,
+) -> JanusFlowObjective:
+    """Build the objective over decoded scenes and their cached latents.
+
+    Raises:
+        UserError: The latents are of another grid than the model's.
+    """
     mixture = Mixture(
         scenes=Scenes.open_train(part.inputs["data"]),
         latents=np.load(part.inputs["latents"] / LATENTS_FILE, mmap_mode="r"),
@@ -196,20 +120,29 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, float]:
             f"the cached latents have shape {mixture.latents.shape[1:]}, the model draws {expected}: "
             f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
         )
-    head = alignment_head(model, settings, part)
-    objective = JanusFlowObjective(model, head, mixture, settings, stage_target(model, settings, part))
-    pipeline = JanusFlowPipeline(model, processor, AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True))
-    scored = part.evaluate
-    evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
-    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate)
-    save_stage(model, part.folder)
-    if head is not None:
-        save_file(head.state_dict(), part.folder / HEAD_FILE)
-    if settings.sample_prompts:
-        draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
-    samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
-    seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
-    return {**result.losses, **seen, "parameters": float(sum(p.numel() for p in model.parameters())), "seconds": result.seconds}
+    return JanusFlowObjective(model, head, mixture, settings, target)
+
+
+def stream_objective(
+    model: JanusFlow,
+    head: AlignmentHead | None,
+    target: nn.Module | None,
+    vae: AutoencoderKL,
+    processor: Processor,
+    settings: StageSettings,
+    part: Part,
+) -> JanusFlowObjective:
+    """Build the objective over packed samples of data sources."""
+    mixture = StreamMixture(
+        read_settings(part.inputs["data"]),
+        processor,
+        model.config,
+        settings.mixture,
+        settings.flow,
+        seed=settings.loop.seed,
+        accumulate=settings.loop.accumulate,
+    )
+    return PackedObjective(model, head, mixture, settings, target, vae)
 
 
 def stage_target(model: JanusFlow, settings: StageSettings, part: Part) -> nn.Module | None:

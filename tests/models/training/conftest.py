@@ -10,6 +10,44 @@ import pytest
 import torch
 from PIL import Image
 
+from jfeval.models.training.recipe import train
+
+LOOP = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32}"
+MUON = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32, ema: 0.9, optimizer: muon}"
+LONG = "prompt_tokens: 80, conversation_tokens: 120, text_tokens: 60"
+RECIPE = f"""
+threads: 1
+parts:
+  - {{name: data, kind: data, settings: {{image_size: 16, source: SOURCE}}}}
+  - name: vae
+    kind: vae
+    inputs: [data]
+    settings: {{widths: [8, 8], groups: 4, image_size: 16, batch_size: 4, test_images: 4, loop: {LOOP}}}
+  - {{name: tokenizer, kind: tokenizer, inputs: [data], settings: {{least_count: 2}}}}
+  - name: contrastive
+    kind: contrastive
+    inputs: [data, tokenizer]
+    settings:
+      {{vision: {{width: 16, layers: 1, heads: 2, mlp: 16}}, text: {{width: 16, layers: 1, heads: 2, mlp: 16}}, image_size: 16,
+      patch_size: PATCH, text_length: 12, batch_size: 8, gallery: 3, loop: {LOOP}}}
+  - name: lm
+    kind: lm
+    inputs: [data, tokenizer]
+    settings: {{width: 16, mlp: 16, layers: 2, heads: 2, row_length: 32, batch_size: 2, test_scenes: 4, loop: {LOOP}}}
+  - {{name: latents, kind: latents, inputs: [data, vae], settings: {{dtype: float32}}}}
+  - name: stage1
+    kind: stage
+    inputs: [data, vae, latents, tokenizer, contrastive, lm]
+    settings: {{freeze: [vision, language], flow_width: 8, mixture: {{generation: 4, understanding: 2, text: 0, {LONG}}}, loop: {LOOP}}}
+  - name: stage2
+    kind: stage
+    inputs: {{data: data, vae: vae, latents: latents, tokenizer: tokenizer, start: stage1}}
+    settings:
+      {{mixture: {{generation: 4, understanding: 2, text: 2, {LONG}}}, loop: {MUON}, sample_prompts: [a red square],
+      sampler: {{num_steps: 2, guidance_scale: 2.0}}}}
+  - {{name: export, kind: export, inputs: {{start: stage2, tokenizer: tokenizer, vae: vae}}}}
+"""
+
 COLORS = {"red": (216, 30, 36), "blue": (20, 105, 230), "green": (30, 150, 60)}
 SIDE = 16
 
@@ -61,10 +99,25 @@ def write_world(folder, *, train=24, test=6, change=None):
     return folder
 
 
+def write_recipe(folder, patch=4):
+    """Write a world and a recipe of every kind of part, as small as they can be."""
+    write_world(folder / "world")
+    file = folder / "recipe.yaml"
+    file.write_text(RECIPE.replace("SOURCE", str(folder / "world")).replace("PATCH", str(patch)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The parts of that recipe, made; shared by every test, so nothing may be written there."""
+    folder = tmp_path_factory.mktemp("stages")
+    return train(write_recipe(folder), folder / "out")
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """The helpers above, for tests that make their own world."""
-    return SimpleNamespace(write_world=write_world, png=png, COLORS=COLORS, SIDE=SIDE)
+    return SimpleNamespace(write_world=write_world, write_recipe=write_recipe, png=png, COLORS=COLORS, SIDE=SIDE)
 
 
 @pytest.fixture

@@ -19,55 +19,6 @@ from jfeval.models.training.objectives import IGNORED, FlowSettings
 from jfeval.models.training.recipe import train
 from jfeval.models.training.stages import JanusFlowObjective, StageSettings, stage_processor
 
-LOOP = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32}"
-MUON = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32, ema: 0.9, optimizer: muon}"
-LONG = "prompt_tokens: 80, conversation_tokens: 120, text_tokens: 60"
-RECIPE = f"""
-threads: 1
-parts:
-  - {{name: data, kind: data, settings: {{image_size: 16, source: SOURCE}}}}
-  - name: vae
-    kind: vae
-    inputs: [data]
-    settings: {{widths: [8, 8], groups: 4, image_size: 16, batch_size: 4, test_images: 4, loop: {LOOP}}}
-  - {{name: tokenizer, kind: tokenizer, inputs: [data], settings: {{least_count: 2}}}}
-  - name: contrastive
-    kind: contrastive
-    inputs: [data, tokenizer]
-    settings:
-      {{vision: {{width: 16, layers: 1, heads: 2, mlp: 16}}, text: {{width: 16, layers: 1, heads: 2, mlp: 16}}, image_size: 16,
-      patch_size: PATCH, text_length: 12, batch_size: 8, gallery: 3, loop: {LOOP}}}
-  - name: lm
-    kind: lm
-    inputs: [data, tokenizer]
-    settings: {{width: 16, mlp: 16, layers: 2, heads: 2, row_length: 32, batch_size: 2, test_scenes: 4, loop: {LOOP}}}
-  - {{name: latents, kind: latents, inputs: [data, vae], settings: {{dtype: float32}}}}
-  - name: stage1
-    kind: stage
-    inputs: [data, vae, latents, tokenizer, contrastive, lm]
-    settings: {{freeze: [vision, language], flow_width: 8, mixture: {{generation: 4, understanding: 2, text: 0, {LONG}}}, loop: {LOOP}}}
-  - name: stage2
-    kind: stage
-    inputs: {{data: data, vae: vae, latents: latents, tokenizer: tokenizer, start: stage1}}
-    settings:
-      {{mixture: {{generation: 4, understanding: 2, text: 2, {LONG}}}, loop: {MUON}, sample_prompts: [a red square],
-      sampler: {{num_steps: 2, guidance_scale: 2.0}}}}
-  - {{name: export, kind: export, inputs: {{start: stage2, tokenizer: tokenizer, vae: vae}}}}
-"""
-
-
-def write_recipe(folder, tiny, patch=4):
-    tiny.write_world(folder / "world")
-    file = folder / "recipe.yaml"
-    file.write_text(RECIPE.replace("SOURCE", str(folder / "world")).replace("PATCH", str(patch)))
-    return file
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny):
-    folder = tmp_path_factory.mktemp("stages")
-    return train(write_recipe(folder, tiny), folder / "out")
-
 
 def weights(made, part):
     return JanusFlow.from_pretrained(made / part).state_dict()
@@ -122,7 +73,7 @@ def test_an_export_without_its_vae_or_tokenizer_is_refused(made, tmp_path):
 
 def test_grids_that_do_not_match_are_refused(tmp_path, tiny):
     with pytest.raises(UserError, match=r"have shape \(4, 8, 8\), the model draws \(4, 4, 4\)"):
-        train(write_recipe(tmp_path, tiny, patch=8), tmp_path / "out")
+        train(tiny.write_recipe(tmp_path, patch=8), tmp_path / "out")
 
 
 def test_a_batch_depends_on_the_step_alone(made):

@@ -1,0 +1,235 @@
+"""What a recipe's stages will cost, before there are weights or data: parameters, samples, tokens, operations and memory.
+
+Sizes come from the recipe alone and the model is built on torch's meta device, so a 2-billion-parameter stage is counted in seconds.
+
+Operations of one token: twice its parameters forwards, and as much again for each of the two products of the backward pass that are
+needed, plus the attention's ``4 L T D`` forwards. Source: Chowdhery et al., arXiv 2204.02311, appendix B (``6 N + 12 L H Q T``).
+Activations: ``34 T D`` bytes per transformer block in 16 bits where attention keeps no scores, and ``2 T D`` where only a block's input
+is kept. Source: Korthikanti et al., arXiv 2205.05198, equations 1 and 2 without the score terms.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.training.contrastive import ContrastiveSettings
+from jfeval.models.training.given import GivenSettings
+from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
+from jfeval.models.training.lm import LmSettings
+from jfeval.models.training.objectives import AlignmentHead
+from jfeval.models.training.ratios import Counts
+from jfeval.models.training.recipe import PartPlan, Recipe
+from jfeval.models.training.tokenizer import TokenizerSettings
+
+_PARTS: Mapping[str, str] = {
+    "language model": "model.language_model.",
+    "understanding encoder": "model.vision_und_enc_model.",
+    "understanding aligner": "model.vision_und_enc_aligner.",
+    "begin-of-image vector": "model.beg_of_und_embed",
+    "generation encoder": "model.vision_gen_enc_model.",
+    "generation encoder's aligner": "model.vision_gen_enc_aligner.",
+    "generation decoder's aligner": "model.vision_gen_dec_aligner",
+    "generation decoder": "model.vision_gen_dec_model.",
+    "alignment MLP": "head.",
+}
+_KEPT = 34
+"""Bytes per token and unit of width that a transformer block keeps for its backward pass in 16 bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBudget:
+    """One stage's cost."""
+
+    name: str
+    trainable: Mapping[str, int]
+    """Trained parameters by part of the model; parts that are frozen are left out."""
+    frozen: int
+    updates: int
+    samples: Counts
+    """Samples of each kind over all updates."""
+    tokens: Counts
+    """Tokens of each kind, padding included: an upper bound where samples are packed."""
+    operations: float
+    """Floating-point operations of the whole stage."""
+    memory: float
+    """Bytes on one device that holds everything: weights, gradients, optimiser, average, activations of one batch."""
+
+    @property
+    def trained(self) -> int:
+        """Return the trained parameters, the alignment MLP left out: it is no part of the model."""
+        return sum(n for name, n in self.trainable.items() if name != "alignment MLP")
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        parts = [f"  {n:>15,}  {name}" for name, n in self.trainable.items()]
+        kinds = [
+            f"  {kind:<13} {n:>13,} samples ({n / max(1, sum(self.samples)):6.1%}) {tokens:>17,} tokens at most"
+            for kind, n, tokens in zip(Counts._fields, self.samples, self.tokens, strict=True)
+        ]
+        return [
+            f"{self.name}: {self.updates:,} updates",
+            f"  trained: {self.trained / 1e6:,.2f} M parameters before the alignment MLP; frozen: {self.frozen / 1e6:,.2f} M",
+            *parts,
+            *kinds,
+            f"  about {self.operations:.2g} floating-point operations; about {self.memory / 2**30:,.1f} GiB on one device",
+        ]
+
+
+def budgets(recipe: Recipe) -> list[StageBudget]:
+    """Return the cost of every stage of a recipe."""
+    return [stage_budget(recipe, plan) for plan in recipe.parts if plan.kind == "stage"]
+
+
+def stage_budget(recipe: Recipe, plan: PartPlan) -> StageBudget:
+    """Count one stage."""
+    settings: StageSettings = plan.settings
+    config = model_config(recipe, plan)
+    objective = meta_objective(config, settings)
+    chosen = {id(p) for _, group in objective.groups() for p in group}
+    names = {name: p.numel() for name, p in objective.module.named_parameters() if id(p) in chosen}
+    trainable = {part: sum(n for name, n in names.items() if name.startswith(prefix)) for part, prefix in _PARTS.items()}
+    total = sum(p.numel() for p in objective.model.parameters())
+    trained = sum(n for name, n in names.items() if not name.startswith("head."))
+    samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
+    lengths = sample_tokens(config, settings)
+    tokens = Counts(*(n * length for n, length in zip(samples, lengths, strict=True)))
+    return StageBudget(
+        name=plan.name,
+        trainable={part: n for part, n in trainable.items() if n},
+        frozen=total - trained,
+        updates=settings.loop.steps,
+        samples=samples,
+        tokens=tokens,
+        operations=sum(n * each for n, each in zip(samples, sample_operations(config, settings), strict=True)),
+        memory=_memory(objective, config, settings, lengths),
+    )
+
+
+def meta_objective(config: JanusFlowConfig, settings: StageSettings) -> JanusFlowObjective:
+    """Build a stage's model and alignment MLP without memory, with what is frozen frozen."""
+    with torch.device("meta"):
+        model = JanusFlow(config)
+        width = config.language.hidden_size
+        head = AlignmentHead(width, settings.flow.repa_width or width, config.vision.width) if settings.flow.repa_weight else None
+        return JanusFlowObjective(model, head, None, settings)
+
+
+def model_config(recipe: Recipe, plan: PartPlan) -> JanusFlowConfig:
+    """Return the sizes of the model that a stage trains, from the parts it is made of.
+
+    Raises:
+        UserError: A part does not say its sizes.
+    """
+    plans = {each.name: each for each in recipe.parts}
+    while "start" in plan.inputs:
+        plan = plans[plan.inputs["start"]]
+    missing = [role for role in ("lm", "contrastive", "tokenizer") if role not in plan.inputs]
+    if missing:
+        raise UserError(f"{plan.name} is the first stage but lacks the inputs {', '.join(missing)}")
+    tokenizer = plans[plan.inputs["tokenizer"]].settings
+    language = _language(plans[plan.inputs["lm"]].settings, tokenizer)
+    vision = _vision(plans[plan.inputs["contrastive"]].settings)
+    return JanusFlowConfig(language=language, vision=vision, flow=FlowConfig(width=plan.settings.flow_width))
+
+
+def _language(settings: object, tokenizer: object) -> LanguageConfig:
+    if isinstance(settings, GivenSettings):
+        return settings.language
+    if not isinstance(settings, LmSettings):
+        raise UserError(f"a language model of kind {type(settings).__name__} does not say its sizes")
+    return LanguageConfig(
+        hidden_size=settings.width,
+        intermediate_size=settings.mlp,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        vocab_size=tokenizer.size if isinstance(tokenizer, TokenizerSettings) else _embedded_vocabulary(),
+        max_position_embeddings=settings.max_positions,
+        rms_norm_eps=settings.rms_eps,
+        rope_theta=settings.rope_theta,
+    )
+
+
+def _embedded_vocabulary() -> int:
+    from jfeval.models.shapes import WEIGHTS
+
+    return JanusFlowConfig.from_file(WEIGHTS).language.vocab_size
+
+
+def _vision(settings: object) -> VisionConfig:
+    if isinstance(settings, GivenSettings):
+        return settings.vision
+    if not isinstance(settings, ContrastiveSettings):
+        raise UserError(f"an understanding encoder of kind {type(settings).__name__} does not say its sizes")
+    tower = settings.vision
+    return VisionConfig(
+        model_name="siglip",
+        image_size=settings.image_size,
+        patch_size=settings.patch_size,
+        width=tower.width,
+        layers=tower.layers,
+        heads=tower.heads,
+        mlp_ratio=tower.mlp / tower.width,
+    )
+
+
+def sample_tokens(config: JanusFlowConfig, settings: StageSettings) -> Counts:
+    """Return the tokens of one sample of each kind, padding included."""
+    m = settings.mixture
+    image = config.image_tokens + 1
+    return Counts(understanding=m.conversation_tokens, generation=m.prompt_tokens + image, text=m.text_tokens)
+
+
+def sample_operations(config: JanusFlowConfig, settings: StageSettings) -> tuple[float, ...]:
+    """Return the floating-point operations of learning from one sample of each kind: language model, vision tower and flow parts."""
+    model = meta_objective(config, settings).model
+    sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_children()}
+    lang, vis = config.language, config.vision
+    blocks = sizes["language_model"] - lang.vocab_size * lang.hidden_size * 2
+    head = lang.vocab_size * lang.hidden_size
+    passes_lm = 2 if "language" in settings.freeze else 3
+    passes_vision = 1 if "vision" in settings.freeze else 3
+    length = sample_tokens(config, settings)
+
+    def language(tokens: int, *, logits: bool) -> float:
+        attention = 4 * lang.num_hidden_layers * tokens * lang.hidden_size
+        return tokens * (passes_lm * 2 * (blocks + (head if logits else 0)) + passes_lm * attention)
+
+    seen = vis.tokens * (2 * sizes["vision_und_enc_model"] + 4 * vis.depth * vis.tokens * vis.width)
+    flow = 3 * 2 * config.image_tokens * (sizes["vision_gen_enc_model"] + sizes["vision_gen_dec_model"])
+    aligned = seen if settings.flow.repa_weight else 0.0
+    return (
+        language(length.understanding, logits=True) + passes_vision * seen,
+        language(length.generation, logits=False) + flow + aligned,
+        language(length.text, logits=True),
+    )
+
+
+def _memory(objective: JanusFlowObjective, config: JanusFlowConfig, settings: StageSettings, lengths: Counts) -> float:
+    """Estimate bytes: float32 weights, gradients, two moments and the average; then the activations of one batch in 16 bits."""
+    held = sum(4 * p.numel() for p in objective.module.parameters())
+    per_parameter = 4 + 8 + (4 if settings.loop.ema else 0)
+    held += sum(per_parameter * p.numel() for _, group in objective.groups() for p in group)
+    counts = settings.mixture.schedule(settings.loop.accumulate).counts(0)
+    tokens = sum(n * length for n, length in zip(counts, lengths, strict=True))
+    images = (counts.understanding + counts.generation) * config.vision.tokens
+    lang, vis = config.language, config.vision
+    activations = _stack(tokens, lang.hidden_size, lang.num_hidden_layers, recompute=settings.checkpoint_activations)
+    if "vision" not in settings.freeze:
+        activations += _stack(images, vis.width, vis.depth, recompute=settings.checkpoint_activations)
+    read = counts.understanding * lengths.understanding + counts.text * lengths.text
+    return held + activations + read * lang.vocab_size * (2 + 4 + 4)
+
+
+def _stack(tokens: int, width: int, depth: int, *, recompute: bool) -> float:
+    """Return the bytes that a stack of transformer blocks keeps."""
+    return tokens * width * ((2 * depth + _KEPT) if recompute else _KEPT * depth)
+
+
+def describe(recipe: Recipe) -> Sequence[str]:
+    """Return lines that state every stage's budget."""
+    return [line for budget in budgets(recipe) for line in (*budget.lines(), "")]

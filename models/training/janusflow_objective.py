@@ -1,0 +1,130 @@
+"""One stage's settings, what it trains, and its loss: the sum of the autoregressive, rectified-flow and alignment losses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.training.data import StepRng
+from jfeval.models.training.encoders import LatentEncoder, Reading, frozen_always
+from jfeval.models.training.loop import LoopSettings
+from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
+from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
+from jfeval.models.training.part import ADDED, NO_EFFECT
+
+FREEZABLE: Mapping[str, tuple[str, ...]] = {
+    "vision": ("vision_und_enc_model.",),
+    "language": ("language_model.",),
+}
+"""Names a stage may freeze, and the tensors they stand for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """One stage."""
+
+    loop: LoopSettings
+    mixture: MixtureSettings = field(default_factory=MixtureSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained: vision, language."""
+    compile_blocks: bool = field(default=False, metadata=NO_EFFECT)
+    """Compile each transformer and ConvNeXt block: one compilation serves all blocks of a kind. Results change by float rounding only."""
+    checkpoint_activations: bool = field(default=False, metadata=NO_EFFECT)
+    """Keep only the blocks' inputs for the backward pass: much less memory, about a third slower."""
+    flow_width: int = 96
+    """Channels of the generation encoder, where the stage builds the model; later stages keep it."""
+    understands_through: Reading = field(default="contrastive", metadata=ADDED)
+    """Understanding encoder, where the stage builds the model; later stages keep it. contrastive: the pre-trained one. For ablations:
+    shared, the VAE and the generation encoder's blocks; separate, a VAE and blocks of its own. ``freeze: vision`` freezes neither, since
+    they start at random."""
+    answer_weight: float = 1.0
+    """Weight of the autoregressive loss on answers about images. The paper adds its losses without coefficients."""
+    text_weight: float = 1.0
+    """Weight of the autoregressive loss on text."""
+    sample_prompts: tuple[str, ...] = ()
+    """Drawn after the stage into samples.png, to be looked at."""
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+    def __post_init__(self) -> None:
+        unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
+        if unknown_parts:
+            raise UserError(f"freeze names {', '.join(unknown_parts)}; a stage can freeze {', '.join(FREEZABLE)}")
+
+
+class JanusFlowObjective:
+    """The sum of the autoregressive, rectified-flow and alignment losses over one mixed batch."""
+
+    def __init__(
+        self,
+        model: JanusFlow,
+        head: AlignmentHead | None,
+        mixture: Mixture | None,
+        settings: StageSettings,
+        target: nn.Module | None = None,
+    ) -> None:
+        """Decide what is trained.
+
+        Args:
+            model: The model.
+            head: The alignment MLP; None trains without alignment.
+            mixture: Draws the batches; None where only the division into trained and frozen parameters is wanted.
+            settings: The stage.
+            target: What is aligned to, neither trained nor stored; None for the model's own understanding encoder.
+        """
+        self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
+        self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
+        latent = isinstance(model.vision_und_enc_model, LatentEncoder)
+        names = [name for name in settings.freeze if not (latent and name == "vision")]
+        frozen = (*(prefix for name in names for prefix in FREEZABLE[name]), *frozen_always(model))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+
+    def groups(self) -> Sequence[tuple[float, Sequence[nn.Parameter]]]:
+        """Train whatever is not frozen at one rate; the attention-pool head plays no part and gets no gradient."""
+        return [(1.0, [p for n, p in self.module.named_parameters() if p.requires_grad and ".vision_tower.head." not in n])]
+
+    def matrices(self) -> Sequence[nn.Parameter]:
+        """Return the hidden matrices of the language model's and the ConvNeXt blocks."""
+        blocks = [self.model.language_model.model.layers]
+        blocks += [self.model.vision_gen_enc_model.mid_block, self.model.vision_gen_dec_model.mid_block]
+        encoder: nn.Module = self.model.vision_und_enc_model
+        if isinstance(encoder, LatentEncoder) and encoder.own:
+            blocks.append(encoder.flow().mid_block)
+        return [p for block in blocks for name, p in block.named_parameters() if p.ndim == 2 and "cond_embeds_mapper" not in name]
+
+    def batch(self, step: int, rng: StepRng) -> MixedBatch:
+        """Draw the step's samples and all their noise."""
+        if self.mixture is None:
+            raise ValueError("an objective without a mixture has no batches")
+        return self.mixture.batch(step, rng)
+
+    def ids(self, batch: MixedBatch) -> Sequence[str]:
+        """Name the scenes of a batch."""
+        return batch.ids
+
+    def found(self) -> Mapping[str, Any]:
+        """Return what a finished training tells about its data, beyond the losses."""
+        return {}
+
+    def loss(self, batch: MixedBatch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Return the weighted sum and its parts."""
+        s = self.settings
+        parts: dict[str, Tensor] = {}
+        total = self.model.beg_of_und_embed.new_zeros(())
+        if batch.flow is not None:
+            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, s.flow, self.target)
+            total = total + parts["flow"] + s.flow.repa_weight * aligned
+            if self.head is not None:
+                parts["repa"] = aligned
+        if batch.understanding is not None:
+            parts["answers"] = autoregressive_loss(self.model, batch.understanding)
+            total = total + s.answer_weight * parts["answers"]
+        if batch.text is not None:
+            parts["text"] = autoregressive_loss(self.model, batch.text)
+            total = total + s.text_weight * parts["text"]
+        return total, {name: value.detach() for name, value in parts.items()}

@@ -1,0 +1,211 @@
+"""Packed batches from data sources, and the stage's losses over them: how a model of any size is trained on data that is not decoded once.
+
+Everything random about a sample comes from (seed, kind, place in the kind's order), so it does not depend on the batch, and a variant of
+an ablation that leaves a kind out sees the rest as it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from PIL import Image
+from torch import Tensor, nn
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.config import JanusFlowConfig
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.processing import Processor
+from jfeval.models.training.data import StepRng
+from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
+from jfeval.models.training.mixture import MixtureSettings, dialogue
+from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate
+from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forward_packed, pack
+from jfeval.models.training.ratios import KINDS
+from jfeval.models.training.rows import Row
+from jfeval.models.training.sources import Kinds, SourcesSettings
+
+
+def random_square(image: Image.Image, side: int, rng: np.random.Generator) -> Tensor:
+    """Resize the shorter side to ``side`` and cut a square at a random place; return pixels (3, side, side) in [-1, 1].
+
+    Source: paper section 4.2, the images of generation.
+    """
+    scale = side / min(image.size)
+    width, height = (max(side, round(edge * scale)) for edge in image.size)
+    left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
+    cut = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
+    return torch.from_numpy(np.asarray(cut, np.float32)).permute(2, 0, 1).div(127.5).sub(1.0)
+
+
+class StreamMixture:
+    """Draws packed batches; the next one is made in a worker thread while the model learns from this one."""
+
+    def __init__(
+        self,
+        sources: SourcesSettings,
+        processor: Processor,
+        config: JanusFlowConfig,
+        settings: MixtureSettings,
+        flow: FlowSettings,
+        *,
+        seed: int,
+        accumulate: int = 1,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            sources: The data.
+            processor: The model's tokenizer and image processor.
+            config: The model's sizes.
+            settings: Counts, lengths and packing.
+            flow: Times and dropped prompts.
+            seed: Seeds every sample's draws.
+            accumulate: Batches per update.
+        """
+        if not settings.pack_to:
+            raise UserError("data sources are packed: set mixture.pack_to, for example to 4096")
+        self.processor, self.config, self.settings, self.flow, self.seed = processor, config, settings, flow, seed
+        shares = settings.phases or (settings,)
+        wanted = [kind for kind in KINDS if kind not in settings.leave_out and any(getattr(each, kind) for each in shares)]
+        self.kinds = Kinds(sources, seed=seed, kinds=wanted, check=self.fits)
+        self.schedule = settings.schedule(accumulate)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self._ahead: dict[int, Future[PackedBatch]] = {}
+
+    def batch(self, step: int, rng: StepRng) -> PackedBatch:  # noqa: ARG002 - the draws are each sample's own
+        """Return the batch of one step, and begin the next one."""
+        made = self._ahead.pop(step, None)
+        for other in self._ahead.values():
+            other.cancel()
+        self._ahead.clear()
+        batch = made.result() if made is not None else self._worker.submit(self.make, step).result()
+        self._ahead[step + 1] = self._worker.submit(self.make, step + 1)
+        return batch
+
+    def make(self, step: int) -> PackedBatch:
+        """Draw, decode and pack the samples of one step."""
+        start, counts = self.schedule.before(step)._asdict(), self.schedule.counts(step)._asdict()
+        wanted = [kind for kind in ("generation", "understanding", "text") if kind not in self.settings.leave_out]
+        pieces = [self.piece(kind, place) for kind in wanted for place in range(start[kind], start[kind] + counts[kind])]
+        return pack(pieces, self.settings.pack_to, self.processor.pad_id, isolate=self.settings.isolate)
+
+    def piece(self, kind: str, place: int) -> Piece:
+        """Return one sample as tokens."""
+        row = self.kinds.row(kind, place)
+        rng = np.random.default_rng([self.seed, KINDS.index(kind), place])
+        if kind == "text":
+            return self._text(row)
+        return self._drawing(row, rng) if kind == "generation" else self._conversation(row)
+
+    def _text(self, row: Row) -> Piece:
+        tokens = [*self.processor.encode(row.text)[: self.settings.text_tokens - 1], self.processor.end_id]
+        return Piece(id=row.id, kind="text", tokens=tokens, targets=[IGNORED, *tokens[1:]], inserted=[0] * len(tokens))
+
+    def fits(self, row: Row) -> None:
+        """Raise ValueError where a conversation's first turn is longer than the settings allow."""
+        if row.questions:
+            try:
+                dialogue(row.questions[:1], self.processor, self.settings.conversation_tokens)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+
+    def _conversation(self, row: Row) -> Piece:
+        tokens, places, targets = dialogue(row.questions[: self.settings.turns], self.processor, self.settings.conversation_tokens)
+        assert row.image is not None
+        inserted = [READ if place else 0 for place in places]
+        return Piece(
+            id=row.id, kind="understanding", tokens=tokens, targets=targets, inserted=inserted, pixels=self.processor.images(row.image)
+        )
+
+    def _drawing(self, row: Row, rng: np.random.Generator) -> Piece:
+        assert row.image is not None
+        config, length = self.config, self.settings.prompt_tokens
+        prompt = self.processor.generation_prompt(row.captions[int(rng.integers(len(row.captions)))])[:length]
+        pixels = random_square(row.image, config.vision.image_size, rng)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        logit = self.flow.time_location + self.flow.time_scale * torch.randn((), generator=generator)
+        shape = (config.flow.latent_channels, config.latent_size, config.latent_size)
+        noise = torch.randn(shape, generator=generator)
+        dropped = bool(torch.rand((), generator=generator) < self.flow.prompt_dropout)
+        if dropped:  # the first token stays, as in sampling without a prompt
+            prompt = [prompt[0], *[self.processor.pad_id] * (len(prompt) - 1)]
+        places = config.image_tokens + 1
+        total = len(prompt) + places
+        order = torch.randperm(config.image_tokens, generator=generator) if self.flow.repa_target == "shuffled" else None
+        return Piece(
+            id=row.id,
+            kind="generation",
+            tokens=[*prompt, *[self.processor.pad_id] * places],
+            targets=[IGNORED] * total,
+            inserted=[0] * len(prompt) + [DRAWN] * places,
+            hidden=[dropped and 0 < i < len(prompt) for i in range(total)],
+            pixels=pixels,
+            t=float(torch.sigmoid(logit)),
+            noise=noise,
+            order=order,
+        )
+
+
+class PackedObjective(JanusFlowObjective):
+    """The stage's losses over packed rows; latents and features are computed as they are needed."""
+
+    def __init__(
+        self,
+        model: JanusFlow,
+        head: AlignmentHead | None,
+        mixture: StreamMixture,
+        settings: StageSettings,
+        target: nn.Module | None,
+        vae: AutoencoderKL,
+    ) -> None:
+        super().__init__(model, head, None, settings, target)
+        self.stream, self.vae = mixture, vae.requires_grad_(False).eval()
+
+    def batch(self, step: int, rng: StepRng) -> PackedBatch:  # pyright: ignore[reportIncompatibleMethodOverride] - its own kind of batch
+        """Return the step's rows."""
+        return self.stream.batch(step, rng)
+
+    def ids(self, batch: PackedBatch) -> Sequence[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Name the samples of a batch."""
+        return batch.ids
+
+    def found(self) -> Mapping[str, Any]:
+        """Return the rows that could not be used, by source."""
+        return {"skipped": self.stream.kinds.skipped()}
+
+    def loss(self, batch: PackedBatch) -> tuple[Tensor, Mapping[str, Tensor | float]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the weighted sum and its parts; see `JanusFlowObjective.loss`."""
+        s, model = self.settings, self.model
+        drawn = batch.drawn_pixels.numel() > 0
+        z = direction = None
+        if drawn:
+            z, direction = interpolate(self._latents(batch.drawn_pixels), batch.noise, batch.t)
+        collect = s.flow.block(model.config.language.num_hidden_layers) if self.head is not None and drawn else None
+        out = forward_packed(model, batch, z, collect=collect)
+        parts: dict[str, Tensor] = dict(out.losses)
+        total = model.beg_of_und_embed.new_zeros(())
+        for name, weight in (("answers", s.answer_weight), ("text", s.text_weight)):
+            if name in parts:
+                total = total + weight * parts[name]
+        if out.velocity is not None and direction is not None:
+            parts["flow"] = nn.functional.mse_loss(out.velocity.float(), direction)
+            total = total + parts["flow"]
+        if out.states is not None and self.head is not None:
+            parts["repa"] = alignment_loss(self.head(out.states), self._features(batch))
+            total = total + s.flow.repa_weight * parts["repa"]
+        return total, {name: value.detach() for name, value in parts.items()}
+
+    @torch.no_grad()
+    def _latents(self, pixels: Tensor) -> Tensor:
+        """Encode images as scaled latents, in float32: the published VAE overflows in 16-bit floats."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            mean = self.vae.encode(pixels.to(self.vae.dtype), return_dict=False)[0].mean
+        return mean.float() * self.vae.config["scaling_factor"]
+
+    @torch.no_grad()
+    def _features(self, batch: PackedBatch) -> Tensor:
+        features = (self.target or self.model.vision_und_enc_model)(batch.drawn_pixels)
+        return features if batch.order is None else features.gather(1, batch.order[..., None].expand_as(features))
