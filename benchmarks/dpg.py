@@ -27,6 +27,7 @@ from jfeval.benchmarks.dpg_rows import (
 from jfeval.benchmarks.dpg_rules import PROTOCOLS, Dropped, Picture, Protocol, judge_picture, read_answers
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
+from jfeval.fetching.lock import fetched_folder
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean
 
@@ -262,9 +263,10 @@ def _official_items(folder: Path) -> list[Item]:
 
 
 def _folder(data: Path | None) -> Path:
-    if data is None:
+    folder = fetched_folder("dpg") if data is None else data
+    if data is None and not folder.is_dir():
         raise UserError(
             f"dpg's official edition needs --data FOLDER, a folder with {QUESTIONS_FILE} (and perhaps {PROMPTS_FOLDER}/) of dpg_bench in "
-            "TencentQQGYLab/ELLA; or use --edition shapes, which needs no data"
+            "TencentQQGYLab/ELLA; `jfeval data fetch dpg` gets it; or use --edition shapes, which needs no data"
         )
-    return data
+    return folder

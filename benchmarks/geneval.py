@@ -15,6 +15,7 @@ from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Ro
 from jfeval.benchmarks.geneval_rules import ImageResult, group_of, judge_image, read_observation, summarise
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
+from jfeval.fetching.lock import fetched_folder
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean, mean_of
 
@@ -200,12 +201,13 @@ def _sample(index: int, metadata: JsonObject, row: Row) -> Sample:
 
 
 def _folder(data: Path | None) -> Path:
-    if data is None:
+    folder = fetched_folder("geneval") if data is None else data
+    if data is None and not folder.is_dir():
         raise UserError(
             f"geneval's official edition needs --data FOLDER, a folder with {METADATA_FILE} and {CLASSES_FILE} of djghosh13/geneval "
-            f"(revision {REVISION[:7]}); or use --edition shapes, which needs no data"
+            f"(revision {REVISION[:7]}); `jfeval data fetch geneval` gets it; or use --edition shapes, which needs no data"
         )
-    return data
+    return folder
 
 
 def _estimate(scores: Sequence[Score], value: str) -> Estimate:

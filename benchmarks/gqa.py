@@ -4,22 +4,20 @@ Rows are in `gqa_rows`, when an answer matches in `gqa_rules`; here they become 
 (arXiv 1902.09506); the official eval.py as in SHI-Labs/VCoder @ 4e85acef.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
 from jfeval.benchmarks.gqa_rows import FORMS, SEMANTIC, STRUCTURAL, Row, parse_row, read_folder
 from jfeval.benchmarks.gqa_rules import BALANCED_ONLY, SCORERS, Grouped, distribution
 from jfeval.benchmarks.pope_rules import vlmevalkit as yes_or_no
+from jfeval.benchmarks.understanding.base import Understanding, answer_text
 from jfeval.benchmarks.understanding.media import pictures
 from jfeval.benchmarks.understanding.numbers import Namer, answer_counts, answer_kinds
-from jfeval.benchmarks.understanding.protocols import PAPER_MAX_NEW_TOKENS, SINGLE_WORD, Prompt, PromptName, Understanding, answer_text
+from jfeval.benchmarks.understanding.protocols import PAPER_MAX_NEW_TOKENS, SINGLE_WORD, Prompt, PromptName
 from jfeval.benchmarks.understanding.ratios import estimate, ratio
 from jfeval.errors import UserError
-from jfeval.schema import Edition, JsonObject, Judgement, Metric, Sample, Score
-from jfeval.stats import Estimate
+from jfeval.schema import Edition, Json, JsonObject, Judgement, Metric, Sample, Score
 
 _MAX_NEW_TOKENS: dict[PromptName, int] = {
     "paper": PAPER_MAX_NEW_TOKENS,
@@ -54,27 +52,38 @@ def prompt(name: PromptName, question: str) -> Prompt:
     return Prompt(text=text, separator="\n" if name in ("llava", "bare") else "", max_new_tokens=_MAX_NEW_TOKENS[name])
 
 
-class Gqa(Understanding):
+class Gqa(Understanding[Row]):
     """Compositional questions: testdev balanced, 12,578 about 398 photographs (official), or 400 about 100 scenes of shapes (shapes)."""
 
     name = "gqa"
     protocols: tuple[str, ...] = tuple(SCORERS)
     data_forms = FORMS
 
-    def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
-        """List every question in order; see `Benchmark.samples`."""
-        asked = self.prompt_of(edition)
-        return [_sample(row, asked) for row in self._rows(edition, seed, data)]
+    @staticmethod
+    def draw(seed: int) -> list[Row]:
+        """Draw the shapes edition."""
+        from jfeval.benchmarks.gqa_shapes import gqa_rows
 
-    def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
-        """Return the prompt protocol, the count, and a hash of questions, answers and image ids."""
-        rows = self._rows(edition, seed, data)
-        content = json.dumps([[row.id, row.image, row.question, row.answer, row.balanced] for row in rows])
-        identity: JsonObject = {"name": self.name if edition == "official" else f"{self.name}-shapes", "prompt": self.prompt_of(edition)}
-        if edition == "shapes":
-            identity["seed"] = seed
-        images = len({row.image for row in rows})
-        return {**identity, "rows": len(rows), "images": images, "sha256": hashlib.sha256(content.encode()).hexdigest()}
+        return gqa_rows(seed)
+
+    def read(self, folder: Path) -> list[Row]:
+        """Read whichever published form the folder holds; see `gqa_rows.read_folder`."""
+        return read_folder(folder, any_size=self.settings.any_size)
+
+    def sample(self, row: Row, edition: Edition) -> Sample:
+        """Ask a question; its reference is the official row, as far as scoring needs it."""
+        if row.reader is None:
+            raise UserError(f"{row.where}: the image {row.image} is missing")
+        request = prompt(self.prompt_of(edition), row.question).request(pictures(row.reader))
+        return Sample(id=row.id, task=row.structural, request=request, reference=dict(row.official), cluster=row.image)
+
+    def content(self, row: Row) -> Json:
+        """Return what the data's hash is over."""
+        return [row.id, row.image, row.question, row.answer, row.balanced]
+
+    def counts(self, rows: Sequence[Row]) -> JsonObject:
+        """Count questions and images."""
+        return {"rows": len(rows), "images": len({row.image for row in rows})}
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Say whether the answer matches.
@@ -105,21 +114,22 @@ class Gqa(Understanding):
         Raises:
             UserError: An unknown protocol, or no scores.
         """
-        self.check_protocol(protocol)
-        if not scores:
-            raise UserError(f"{self.name} has no scores to aggregate")
+        self.check_scores(scores, protocol)
         metric = Namer(protocol, headline="accuracy")
         rule = _BALANCED if protocol in BALANCED_ONLY else ""
-        paper = _PAPER if protocol == _PAPER_SCORER else ""
-        metrics = [metric("accuracy", _accuracy(scores), f"{_ACCURACY}{rule}.", paper=paper)]
+        guesses = _guesses(scores)
+
+        def accuracy(name: str, own: Sequence[Score], detail: str, *, task: str = "", paper: str = "") -> Metric:
+            found = estimate(ratio((score.values["correct"], 1.0, score.cluster) for score in own))
+            return metric(name, found, detail, task=task, paper=paper, chance=fmean(guesses[score.sample_id] for score in own))
+
+        metrics = [accuracy("accuracy", scores, f"{_ACCURACY}{rule}.", paper=_PAPER if protocol == _PAPER_SCORER else "")]
 
         def parts(name: str, word: str, key: Callable[[Score], str], order: Iterable[str]) -> None:
             listed: dict[str, list[Score]] = {part: [] for part in order}
             for score in scores:
                 listed.setdefault(key(score), []).append(score)
-            metrics.extend(
-                metric(name, _accuracy(own), f"{_ACCURACY}.", task=f"{word}{part}") for part, own in listed.items() if part and own
-            )
+            metrics.extend(accuracy(name, own, f"{_ACCURACY}.", task=f"{word}{part}") for part, own in listed.items() if part and own)
 
         parts("accuracy", "", lambda score: score.labels["kind"], ("binary", "open"))
         parts("accuracy", "structural ", lambda score: score.task, STRUCTURAL)
@@ -135,37 +145,18 @@ class Gqa(Understanding):
             metrics.append(metric("distribution", distribution(grouped), _DISTRIBUTION))
         return metrics + answer_counts(scores, metric, ambiguous=_AMBIGUOUS)
 
-    def _rows(self, edition: Edition, seed: int, data: Path | None) -> list[Row]:
-        self.check_edition(edition)
-        if edition == "official":
-            return list(_official_rows(self.data_folder(data), self.settings.any_size))
-        self.check_no_data(data)
-        return list(_shapes_rows(seed))
 
+def _guesses(scores: Iterable[Score]) -> dict[str, float]:
+    """Return how likely a guess is right, by sample: one of two for binary questions, else one of all answers to questions of its group.
 
-@lru_cache(maxsize=2)
-def _official_rows(folder: Path, any_size: bool) -> tuple[Row, ...]:
-    """Read and check the data; a run asks for it several times."""
-    return tuple(read_folder(folder, any_size=any_size))
-
-
-@lru_cache(maxsize=4)
-def _shapes_rows(seed: int) -> tuple[Row, ...]:
-    from jfeval.benchmarks.gqa_shapes import gqa_rows
-
-    return tuple(gqa_rows(seed))
-
-
-def _sample(row: Row, asked: PromptName) -> Sample:
-    """Build a sample whose reference is the official row, as far as scoring needs it."""
-    if row.reader is None:
-        raise UserError(f"{row.where}: the image {row.image} is missing")
-    request = prompt(asked, row.question).request(pictures(row.reader))
-    return Sample(id=row.id, task=row.structural, request=request, reference=dict(row.official), cluster=row.image)
-
-
-def _accuracy(scores: Iterable[Score]) -> Estimate:
-    return estimate(ratio((score.values["correct"], 1.0, score.cluster) for score in scores))
+    The answers are those of the scored rows themselves. An open question without a group counts with all others without one.
+    """
+    open_ones = [score for score in scores if score.labels["kind"] != "binary" and score.labels["gold"] not in ("yes", "no")]
+    answers: dict[str, set[str]] = {}
+    for score in open_ones:
+        answers.setdefault(score.labels["group"], set()).add(score.labels["gold"])
+    found = {score.sample_id: 1 / 2 for score in scores}
+    return found | {score.sample_id: 1 / len(answers[score.labels["group"]]) for score in open_ones}
 
 
 def _whole(score: Score, name: str) -> str:

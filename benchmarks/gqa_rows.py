@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from jfeval.benchmarks.gqa_rules import steps, words
-from jfeval.benchmarks.understanding.media import Reader, bare_name, check_image, file_reader, parquet_files, read_parquet, read_tsv
+from jfeval.benchmarks.understanding.fields import text_field
+from jfeval.benchmarks.understanding.media import Reader, bare_name, check_image, file_reader
+from jfeval.benchmarks.understanding.tables import parquet_files, read_parquet, read_tsv
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Json
 
@@ -33,11 +35,10 @@ QUESTIONS = 12_578
 IMAGE_FOLDERS = ("images", ".")
 _FILES = ("testdev_balanced_questions.json", "testdev_balanced_all_questions.json")
 _TSV = "GQA_TestDev_Balanced.tsv"
-_REPOSITORY = "lmms-lab/GQA"
 _INSTRUCTIONS, _IMAGES = "testdev_balanced_instructions", "testdev_balanced_images"
 _GET_QUESTIONS = "https://downloads.cs.stanford.edu/nlp/data/gqa/questions1.2.zip holds it"
 _GET_IMAGES = "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip holds it"
-_GET_HUB = f"`hf download {_REPOSITORY} --repo-type dataset --include '{_INSTRUCTIONS}/testdev*' '{_IMAGES}/testdev*' --local-dir FOLDER`"
+_GET_HUB = "`jfeval data fetch gqa`"
 FORMS = (
     f"{_FILES[0]} ({_GET_QUESTIONS}) with the images in images/ ({_GET_IMAGES}), or the hub's Parquet files ({_GET_HUB}), "
     f"or VLMEvalKit's {_TSV}"
@@ -148,10 +149,10 @@ def parse_row(row_id: object, data: object, *, where: str, reader: Reader | None
     if not isinstance(balanced, bool):
         raise UserError(f"{where}, field isBalanced: expected true or false, found {str(balanced)[:40]!r}")
     return Row(
-        id=_text(row_id, where, "id"),
-        image=_text(data.get("imageId"), where, "imageId"),
-        question=_text(data.get("question"), where, "question"),
-        answer=_text(data.get("answer"), where, "answer"),
+        id=text_field(row_id, "id", where, longest=_MAX_TEXT),
+        image=text_field(data.get("imageId"), "imageId", where, longest=_MAX_TEXT),
+        question=text_field(data.get("question"), "question", where, longest=_MAX_TEXT),
+        answer=text_field(data.get("answer"), "answer", where, longest=_MAX_TEXT),
         balanced=balanced,
         structural=_one_of(types.get("structural"), STRUCTURAL, where, "types.structural"),
         semantic=_one_of(types.get("semantic"), SEMANTIC, where, "types.semantic"),
@@ -188,7 +189,7 @@ def _read_hub(files: list[Path], folder: Path) -> list[Row]:
         raise UserError(f"{folder} has the hub's {_INSTRUCTIONS} without {_IMAGES}/testdev-*.parquet; get them with {_GET_HUB}")
     readers: dict[str, Reader] = {}
     for line in read_parquet(pictures, columns=("id",)):
-        key = _text(line.cells["id"], line.where, "id")
+        key = text_field(line.cells["id"], "id", line.where, longest=_MAX_TEXT)
         if key in readers:
             raise UserError(f"{line.where}, field id: the image {key[:40]} stands twice")
         if not line.images:
@@ -247,9 +248,3 @@ def _one_of(value: object, allowed: tuple[str, ...], where: str, field: str) -> 
     if value not in allowed:
         raise UserError(f"{where}, field {field}: {unknown('type', str(value)[:40], allowed)}")
     return str(value)
-
-
-def _text(value: object, where: str, field: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT:
-        raise UserError(f"{where}, field {field}: expected a text of 1 to {_MAX_TEXT} characters, found {str(value)[:40]!r}")
-    return value

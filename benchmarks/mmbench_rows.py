@@ -16,17 +16,9 @@ from typing import Literal, TypeAlias
 
 from jfeval.benchmarks.mmbench_options import NA_TOKENS
 from jfeval.benchmarks.mmbench_rules import group_of, is_base
-from jfeval.benchmarks.understanding.media import (
-    REFERENCE_LENGTH,
-    Reader,
-    TableRow,
-    TextRow,
-    check_image,
-    decode_base64,
-    parquet_files,
-    read_parquet,
-    read_tsv,
-)
+from jfeval.benchmarks.understanding.fields import text_field, wrong
+from jfeval.benchmarks.understanding.media import Published, check_image, decode_base64
+from jfeval.benchmarks.understanding.tables import REFERENCE_LENGTH, TableRow, TextRow, parquet_files, read_parquet, read_tsv
 from jfeval.errors import UserError
 from jfeval.schema import Json, JsonObject
 
@@ -46,7 +38,6 @@ OLDER_ROWS = 4377
 """Rows of mmbench_dev_20230712, another set, which LLaVA's published numbers use."""
 
 _MAX_TEXT = 20_000
-_SHOWN = 60
 _TEXT_COLUMNS = ("question", "hint", *LETTERS)
 
 
@@ -66,18 +57,6 @@ class ChoiceRow:
     split: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A row with its image, as read from a file."""
-
-    reference: JsonObject
-    where: str
-    """File and row, for messages."""
-    image: Reader
-    image_key: str
-    """The same for rows of the same image."""
-
-
 def parse_row(reference: Mapping[str, Json], *, where: str) -> ChoiceRow:
     """Check one published row.
 
@@ -87,21 +66,21 @@ def parse_row(reference: Mapping[str, Json], *, where: str) -> ChoiceRow:
     """
     index = reference.get("index")
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise _wrong(where, "index", index, "a whole number from 0")
-    texts = {name: _text(reference, name, where) for name in COLUMNS}
+        raise wrong(where, "index", index, "a whole number from 0")
+    texts = {name: text_field(reference.get(name), name, where, longest=_MAX_TEXT, empty=True) for name in COLUMNS}
     options = {letter: texts[letter] for letter in LETTERS if texts[letter] not in NA_TOKENS}
     written = [letter for letter in LETTERS if texts[letter]]
     if len(options) < 2:
         raise UserError(f"{where}, fields A to D: {len(options)} options that can be read; a question needs at least two")
     if not texts["question"].strip():
-        raise _wrong(where, "question", texts["question"], "text")
+        raise wrong(where, "question", texts["question"], "text")
     answer = texts["answer"]
     if answer not in written:
         split = "; the test split has no answers, take the dev split" if not answer else ""
-        raise _wrong(where, "answer", answer, f"the letter of one of the row's options, {', '.join(written)}{split}")
+        raise wrong(where, "answer", answer, f"the letter of one of the row's options, {', '.join(written)}{split}")
     for name in ("category", "l2-category"):
         if not texts[name] or "/" in texts[name]:
-            raise _wrong(where, name, texts[name], "the name of an ability, without a slash")
+            raise wrong(where, name, texts[name], "the name of an ability, without a slash")
     return ChoiceRow(
         index=index,
         question=texts["question"],
@@ -124,7 +103,7 @@ def data_files(folder: Path, language: Language) -> list[Path]:
     patterns = (f"{language}/dev*.parquet", *(["data/validation*.parquet"] if language == "en" else []))
     files = [tsv] if tsv.is_file() else parquet_files(folder, *patterns)
     if not files:
-        raise UserError(f"{folder} holds neither {tsv.name} nor {' nor '.join(patterns)}; {how_to_get(language)}")
+        raise UserError(f"{folder} holds neither {tsv.name} nor {' nor '.join(patterns)}; it may hold {forms(language)}")
     return files
 
 
@@ -142,7 +121,7 @@ def read_published(files: Sequence[Path], language: Language) -> list[Published]
         UserError: What is in them is malformed; names file, row and field.
     """
     if files[0].suffix == ".tsv":
-        rows = read_tsv(files[0], columns=COLUMNS, get=how_to_get(language))
+        rows = read_tsv(files[0], columns=COLUMNS, get=forms(language))
         return [_from_tsv(row) for row in rows]
     if form_of(files) == TEXT_HUB:
         return _from_text_images(read_parquet(files, columns=["index", "image", *COLUMNS], image=""))
@@ -150,11 +129,12 @@ def read_published(files: Sequence[Path], language: Language) -> list[Published]
     return [_from_hub(row) for row in table]
 
 
-def how_to_get(language: Language) -> str:
-    """Say what gets the data."""
+def forms(language: Language) -> str:
+    """Say which files a data folder may hold, and what gets them."""
+    name = "mmbench" if language == "en" else "mmbench-cn"
     return (
-        f"get it with `curl -O {TSV_URL}{TSV_FILES[language]}`, or the Parquet files with `hf download {HUB} --repo-type dataset "
-        f"--include '{language}/dev*' --local-dir FOLDER`, and name the folder with --data"
+        f"{TSV_FILES[language]} (`jfeval data fetch {name}`, from {TSV_URL}), or the Parquet files {language}/dev* of {HUB} "
+        f"(`jfeval data fetch {name}-hub`)"
     )
 
 
@@ -256,18 +236,3 @@ def _from_hub(row: TableRow) -> Published:
 
 def _hub_name(column: str) -> str:
     return "L2-category" if column == "l2-category" else column
-
-
-def _text(reference: Mapping[str, Json], name: str, where: str) -> str:
-    value = reference.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > _MAX_TEXT or any("\ud800" <= character <= "\udfff" for character in value):
-        raise _wrong(where, name, value, f"text of at most {_MAX_TEXT} characters")
-    return value
-
-
-def _wrong(where: str, field: str, value: object, allowed: str) -> UserError:
-    text = ascii(value)
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return UserError(f"{where}, field {field}: found {shown}; allowed: {allowed}")

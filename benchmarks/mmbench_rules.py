@@ -39,7 +39,8 @@ class RowVerdict:
     l2: str
     category: str
     """One of twenty leaf abilities."""
-    hit: bool
+    hit: float
+    """1 where it is right, 0 where it is not; of a guess, how likely it is right."""
     cluster: str
     """Rows of one cluster (those about one image) are not independent."""
 
@@ -65,15 +66,15 @@ def is_base(index: int) -> bool:
     return index < ROTATION
 
 
-def circular_hits(rows: Iterable[RowVerdict]) -> dict[int, bool]:
-    """Return for each question whether every row of it that is present is right."""
-    hits: dict[int, bool] = {}
+def circular_hits(rows: Iterable[RowVerdict]) -> dict[int, float]:
+    """Return for each question whether every row of it that is present is right; of guesses, how likely that is."""
+    hits: dict[int, float] = {}
     for row in rows:
-        hits[group_of(row.index)] = row.hit and hits.get(group_of(row.index), True)
+        hits[group_of(row.index)] = row.hit * hits.get(group_of(row.index), 1.0)
     return hits
 
 
-def counted(rows: Sequence[RowVerdict], way: Way) -> list[tuple[RowVerdict, bool]]:
+def counted(rows: Sequence[RowVerdict], way: Way) -> list[tuple[RowVerdict, float]]:
     """List what a table averages: rows with their verdict.
 
     Circular accuracy is over base rows, each with the verdict of its group; a group without a base row is left out, as in the
@@ -90,8 +91,8 @@ def accuracy_table(rows: Sequence[RowVerdict], way: Way) -> AccuracyTable | None
     verdicts = counted(rows, way)
     if not verdicts:
         return None
-    l2: dict[str, list[tuple[RowVerdict, bool]]] = {}
-    category: dict[str, list[tuple[RowVerdict, bool]]] = {}
+    l2: dict[str, list[tuple[RowVerdict, float]]] = {}
+    category: dict[str, list[tuple[RowVerdict, float]]] = {}
     for row, hit in verdicts:
         l2.setdefault(l2_name(row.l2), []).append((row, hit))
         category.setdefault(row.category, []).append((row, hit))
@@ -107,5 +108,5 @@ def l2_name(l2: str) -> str:
     return L2_ABBREVIATIONS.get(l2, l2)
 
 
-def _estimate(verdicts: Sequence[tuple[RowVerdict, bool]]) -> Estimate:
+def _estimate(verdicts: Sequence[tuple[RowVerdict, float]]) -> Estimate:
     return clustered_mean([float(hit) for _, hit in verdicts], [row.cluster for row, _ in verdicts])

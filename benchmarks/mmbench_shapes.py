@@ -1,11 +1,12 @@
 """MMBench's questions in the synthetic world: rows in the published form, every rotation of their options stored as a row."""
 
-from functools import lru_cache, partial
+from functools import partial
 
-from jfeval.benchmarks.mmbench_rows import LETTERS, Published
+from jfeval.benchmarks.mmbench_rows import LETTERS
 from jfeval.benchmarks.mmbench_rules import ROTATION
 from jfeval.benchmarks.shapes.choices import ChoiceQuestion, choice_question
 from jfeval.benchmarks.shapes.render import render_png
+from jfeval.benchmarks.understanding.media import Published
 from jfeval.schema import JsonObject
 
 PER_CATEGORY = 12
@@ -24,7 +25,6 @@ CATEGORIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 """L2 ability, leaf ability and kinds of question, in turn: those of the twenty leaf abilities that flat shapes can express."""
 
 
-@lru_cache(maxsize=2)
 def published_rows(seed: int) -> tuple[Published, ...]:
     """Draw the edition's rows, base rows and rotations, in the order of their indices."""
     rows: list[Published] = []

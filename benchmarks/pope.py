@@ -4,21 +4,19 @@ Rows are in `pope_rows`, what an answer says under each scorer in `pope_rules`; 
 question is asked once and counts in every split that holds it. Source: Li et al. (arXiv 2305.10355); RUCAIBox/POPE @ 3df3ba1b.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
-from jfeval.benchmarks.pope_rows import FORMS, SPLITS, TSV_SUFFIX, Label, Row, read_folder
+from jfeval.benchmarks.pope_rows import FORMS, OFFICIAL, SPLITS, TSV_SUFFIX, Label, Row, form_of, read_folder
 from jfeval.benchmarks.pope_rules import SCORERS, Answered, Figure, figures, vlmevalkit
+from jfeval.benchmarks.understanding.base import Understanding, answer_text, recorded_revision
 from jfeval.benchmarks.understanding.media import pictures
 from jfeval.benchmarks.understanding.numbers import Namer, answer_counts, answer_kinds
-from jfeval.benchmarks.understanding.protocols import SINGLE_WORD, Prompt, PromptName, Understanding, answer_text
+from jfeval.benchmarks.understanding.protocols import SINGLE_WORD, Prompt, PromptName
 from jfeval.benchmarks.understanding.ratios import estimate, mean_ratio
 from jfeval.errors import UserError
-from jfeval.schema import Edition, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.schema import Edition, Json, JsonObject, Judgement, Metric, Sample, Score
 
 REVISION = "3df3ba1b110ecce25696989577fad583b67d4239"
 """Of RUCAIBox/POPE, whose question files the published counts are of."""
@@ -68,26 +66,44 @@ def prompt(name: PromptName, question: str) -> Prompt:
     return Prompt(text=question, max_new_tokens=_BARE_ANSWER)
 
 
-class Pope(Understanding):
+class Pope(Understanding[Row]):
     """Is this object in the picture? 3 x 3,000 questions about COCO photographs (official), or 3 x 300 about coloured shapes (shapes)."""
 
     name = "pope"
     protocols: tuple[str, ...] = tuple(SCORERS)
     data_forms = FORMS
 
-    def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
-        """List every distinct question, in the order of the random, popular and adversarial files; see `Benchmark.samples`."""
-        asked = self.prompt_of(edition)
-        return [_sample(row, asked) for row in self._rows(edition, seed, data)]
+    @staticmethod
+    def draw(seed: int) -> list[Row]:
+        """Draw the shapes edition."""
+        from jfeval.benchmarks.pope_shapes import pope_rows
 
-    def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
-        """Return the prompt protocol, counts, and a hash of the questions, labels and image names."""
-        rows = self._rows(edition, seed, data)
-        content = json.dumps([[row.id, row.image, row.question, row.label, row.splits] for row in rows])
-        identity: JsonObject = {"name": self.name if edition == "official" else f"{self.name}-shapes", "prompt": self.prompt_of(edition)}
-        identity |= {"revision": REVISION} if edition == "official" else {"seed": seed}
-        counts: JsonObject = {split: sum(split in row.splits for row in rows) for split in SPLITS}
-        return {**identity, "distinct": len(rows), "rows": counts, "sha256": hashlib.sha256(content.encode()).hexdigest()}
+        return pope_rows(seed)
+
+    def read(self, folder: Path) -> list[Row]:
+        """Read whichever published form the folder holds; see `pope_rows.read_folder`."""
+        return read_folder(folder, any_size=self.settings.any_size)
+
+    def sample(self, row: Row, edition: Edition) -> Sample:
+        """Ask a question; its task is the label, so that a limited run asks about as much that is there as that is not."""
+        if row.reader is None:
+            raise UserError(f"{row.where}: the image {row.image} is missing")
+        reference: JsonObject = {"image": row.image, "text": row.question, "label": row.label, "splits": list(row.splits)}
+        request = prompt(self.prompt_of(edition), row.question).request(pictures(row.reader))
+        return Sample(id=row.id, task=row.label, request=request, reference=reference, cluster=row.image)
+
+    def content(self, row: Row) -> Json:
+        """Return what the data's hash is over."""
+        return [row.id, row.image, row.question, row.label, list(row.splits)]
+
+    def counts(self, rows: Sequence[Row]) -> JsonObject:
+        """Count distinct questions, and the rows of each split."""
+        return {"distinct": len(rows), "rows": {split: sum(split in row.splits for row in rows) for split in SPLITS}}
+
+    def published(self, folder: Path) -> JsonObject:
+        """Say which published form the folder holds; the official questions, whose counts are checked, are of one revision."""
+        form = form_of(folder)
+        return {"form": form, "revision": REVISION if form == OFFICIAL and not self.settings.any_size else recorded_revision(folder)}
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Say what the answer says and whether that is right, once for every split that holds the question.
@@ -114,55 +130,27 @@ class Pope(Understanding):
         Raises:
             UserError: An unknown protocol, or no scores.
         """
-        self.check_protocol(protocol)
-        if not scores:
-            raise UserError(f"{self.name} has no scores to aggregate")
-        rows = [_answered(score) for score in scores]
+        self.check_scores(scores, protocol)
         splits = [split for split in SPLITS if any(score.task == split for score in scores)]
-        per_split = {split: figures([r for r, s in zip(rows, scores, strict=True) if s.task == split], protocol) for split in splits}
-        pooled = figures(rows, protocol)
+        rows = {split: [_answered(score) for score in scores if score.task == split] for split in splits}
+        every = [row for own in rows.values() for row in own]
+        per_split, guessed = ({split: figures(way(own), protocol) for split, own in rows.items()} for way in (list, _guessed))
+        pooled, pooled_guess = figures(every, protocol), figures(_guessed(every), protocol)
         headline = _HEADLINES.get(protocol, "pooled_f1")
         details = {name: text + (_LMMS_DETAILS.get(name, "") if protocol == "lmms-eval" else "") for name, text in _DETAILS.items()}
         metric = Namer(protocol, headline=headline)
         metrics = []
         for name in _AVERAGED:
-            mean = estimate(mean_ratio([per_split[split][name] for split in splits]))
-            metrics.append(metric(f"mean_{name}", mean, f"{details[name]} Mean of the splits."))
+            mean, guess = (mean_ratio([found[split][name] for split in splits]) for found in (per_split, guessed))
+            metrics.append(metric(f"mean_{name}", estimate(mean), f"{details[name]} Mean of the splits.", chance=guess.value))
         for name in _SHOWN:
             for split in splits:
-                compares = protocol == _PAPER_SCORER and (name, split) == ("f1", "random")
-                metrics.append(metric(name, estimate(per_split[split][name]), details[name], task=split, paper=_PAPER if compares else ""))
-            metrics.append(metric(f"pooled_{name}", estimate(pooled[name]), f"{details[name]} All splits' rows together."))
+                paper = _PAPER if protocol == _PAPER_SCORER and (name, split) == ("f1", "random") else ""
+                found, guess = per_split[split][name], guessed[split][name]
+                metrics.append(metric(name, estimate(found), details[name], task=split, paper=paper, chance=guess.value))
+            detail = f"{details[name]} All splits' rows together."
+            metrics.append(metric(f"pooled_{name}", estimate(pooled[name]), detail, chance=pooled_guess[name].value))
         return metrics + answer_counts(scores, metric)
-
-    def _rows(self, edition: Edition, seed: int, data: Path | None) -> list[Row]:
-        self.check_edition(edition)
-        if edition == "official":
-            return list(_official_rows(self.data_folder(data), self.settings.any_size))
-        self.check_no_data(data)
-        return list(_shapes_rows(seed))
-
-
-@lru_cache(maxsize=2)
-def _official_rows(folder: Path, any_size: bool) -> tuple[Row, ...]:
-    """Read and check the data; a run asks for it several times."""
-    return tuple(read_folder(folder, any_size=any_size))
-
-
-@lru_cache(maxsize=4)
-def _shapes_rows(seed: int) -> tuple[Row, ...]:
-    from jfeval.benchmarks.pope_shapes import pope_rows
-
-    return tuple(pope_rows(seed))
-
-
-def _sample(row: Row, asked: PromptName) -> Sample:
-    """Build a sample; its task is the label, so that a limited run asks about as much that is there as that is not."""
-    if row.reader is None:
-        raise UserError(f"{row.where}: the image {row.image} is missing")
-    reference: JsonObject = {"image": row.image, "text": row.question, "label": row.label, "splits": list(row.splits)}
-    request = prompt(asked, row.question).request(pictures(row.reader))
-    return Sample(id=row.id, task=row.label, request=request, reference=reference, cluster=row.image)
 
 
 def _reference(sample: Sample) -> tuple[Label, list[str]]:
@@ -175,3 +163,8 @@ def _reference(sample: Sample) -> tuple[Label, list[str]]:
 def _answered(score: Score) -> Answered:
     labels = score.labels
     return Answered(label=labels["label"], said=labels["said"], cluster=score.cluster)  # pyright: ignore[reportArgumentType]
+
+
+def _guessed(rows: Iterable[Answered]) -> list[Answered]:
+    """Answer every row both ways, which gives the counts that a fair coin is expected to have."""
+    return [row._replace(said=said) for row in rows for said in ("yes", "no")]

@@ -21,7 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from jfeval.benchmarks.understanding.media import Reader, check_image, file_reader, parquet_files, read_parquet, read_tsv
+from jfeval.benchmarks.understanding.fields import text_field
+from jfeval.benchmarks.understanding.media import Reader, check_image, file_reader
+from jfeval.benchmarks.understanding.tables import parquet_files, read_parquet, read_tsv
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Json
 
@@ -39,6 +41,7 @@ TSV_SUFFIX = " Please answer yes or no."
 """What VLMEvalKit's table appends to every question."""
 IMAGE_FOLDERS = ("val2014", "images", ".")
 
+OFFICIAL = "official JSON Lines"
 _FILE = "coco_pope_{}.json"
 _TSV = "POPE.tsv"
 _REPOSITORY = "lmms-lab/POPE"
@@ -46,7 +49,7 @@ _GET_QUESTIONS = "output/coco of https://github.com/RUCAIBox/POPE (revision 3df3
 _GET_IMAGES = "get http://images.cocodataset.org/zips/val2014.zip and unpack it there"
 FORMS = (
     f"{_FILE.format('random')}, popular and adversarial ({_GET_QUESTIONS}) with the COCO images in val2014/, or VLMEvalKit's {_TSV}, "
-    f"or the hub's Parquet files (`hf download {_REPOSITORY} --repo-type dataset --local-dir FOLDER`)"
+    f"or the hub's Parquet files (`jfeval data fetch pope`)"
 )
 _MAX_TEXT = 2000
 _MOST_PROBLEMS = 3
@@ -81,14 +84,31 @@ def read_folder(folder: Path, *, any_size: bool = False) -> list[Row]:
         UserError: No form is there, an image or a file of it is missing, or a row is malformed; names file, row and field, and what gets
             what is missing.
     """
-    if (folder / _TSV).is_file():
+    form = form_of(folder)
+    if form == _TSV:
         return checked(_read_tsv(folder / _TSV), any_size=any_size)
-    hub = parquet_files(folder, "data/test-*", "test-*") or parquet_files(folder, *(f"**/{split}-*" for split in SPLITS))
-    if hub:
-        return checked(_read_hub(hub), any_size=any_size)
+    if form == _REPOSITORY:
+        return checked(_read_hub(_hub_files(folder)), any_size=any_size)
+    return attach_images(checked(read_questions(folder), any_size=any_size), folder)
+
+
+def form_of(folder: Path) -> str:
+    """Name the published form that a folder holds: the table's file, the hub's repository, or `OFFICIAL`.
+
+    Raises:
+        UserError: None is there.
+    """
+    if (folder / _TSV).is_file():
+        return _TSV
+    if _hub_files(folder):
+        return _REPOSITORY
     if any((folder / _FILE.format(split)).is_file() for split in SPLITS):
-        return attach_images(checked(read_questions(folder), any_size=any_size), folder)
+        return OFFICIAL
     raise UserError(f"{folder} holds no published form of POPE; expected {FORMS}")
+
+
+def _hub_files(folder: Path) -> list[Path]:
+    return parquet_files(folder, "data/test-*", "test-*") or parquet_files(folder, *(f"**/{split}-*" for split in SPLITS))
 
 
 def read_questions(folder: Path) -> list[Row]:
@@ -132,8 +152,8 @@ def parse_row(data: object, split: Split, *, where: str, reader: Reader | None =
         raise UserError(f"{where}: expected an object with question_id, image, text and label, found {str(data)[:60]!r}")
     return Row(
         id=f"{split}-{_number(data.get('question_id'), where, 'question_id')}",
-        image=Path(_text(data.get("image"), where, "image")).stem,
-        question=_text(data.get("text"), where, "text"),
+        image=Path(text_field(data.get("image"), "image", where, longest=_MAX_TEXT)).stem,
+        question=text_field(data.get("text"), "text", where, longest=_MAX_TEXT),
         label=_label(data.get("label"), where, "label"),
         splits=(split,),
         where=where,
@@ -227,7 +247,7 @@ def _read_tsv(path: Path) -> list[Row]:
             Row(
                 id=f"tsv-{line.cells['index']}",
                 image=line.image_key[:16],
-                question=_text(line.cells["question"], line.where, "question").removesuffix(TSV_SUFFIX),
+                question=text_field(line.cells["question"], "question", line.where, longest=_MAX_TEXT).removesuffix(TSV_SUFFIX),
                 label=_label(line.cells["answer"].lower(), line.where, "answer"),
                 splits=splits,
                 where=line.where,
@@ -244,7 +264,7 @@ def _read_hub(files: list[Path]) -> list[Row]:
     for line in read_parquet(files, columns=columns):
         cells, where = line.cells, line.where
         split = _split(cells["category"], where, "category")
-        image = Path(_text(cells["image_source"], where, "image_source")).stem
+        image = Path(text_field(cells["image_source"], "image_source", where, longest=_MAX_TEXT)).stem
         if image not in checked_images:
             if not line.images:
                 raise UserError(f"{where}, field image: empty; fetch the file again")
@@ -270,12 +290,6 @@ def _label(value: object, where: str, field: str) -> Label:
     if value not in ("yes", "no"):
         raise UserError(f"{where}, field {field}: expected yes or no, found {str(value)[:40]!r}")
     return value  # pyright: ignore[reportReturnType]
-
-
-def _text(value: object, where: str, field: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT:
-        raise UserError(f"{where}, field {field}: expected a text of 1 to {_MAX_TEXT} characters, found {str(value)[:40]!r}")
-    return value
 
 
 def _number(value: object, where: str, field: str) -> int:

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from jfeval.benchmarks.mmbench_options import NA_TOKENS
 from jfeval.benchmarks.seed_rules import DIMENSIONS, LETTERS
-from jfeval.benchmarks.understanding.media import Reader, TableRow, TextRow, check_image, file_reader, parquet_files, read_parquet, read_tsv
+from jfeval.benchmarks.understanding.fields import text_field, wrong
+from jfeval.benchmarks.understanding.media import Published, Reader, check_image, file_reader
+from jfeval.benchmarks.understanding.tables import TableRow, TextRow, parquet_files, read_parquet, read_tsv
 from jfeval.errors import UserError, unknown
 from jfeval.schema import Json, JsonObject
 
@@ -36,12 +38,11 @@ CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 FIELDS = ("question_id", "question_type_id", "data_type", "data_id", "question", *CHOICES, "answer")
 """Fields of the official JSON that are read."""
 
-_GET_TSV = f"VLMEvalKit downloads {TSV_FILE} on first use (https://opencompass.openxlab.space/utils/benchmarks/SEEDBench/{TSV_FILE})"
+_GET_TSV = "`jfeval data fetch seed`"
 _GET_JSON = "`hf download AILab-CVC/SEED-Bench --repo-type dataset --local-dir FOLDER`, then unpack its SEED-Bench-image.zip there"
-_GET_HUB = f"`hf download {HUB} --repo-type dataset --local-dir FOLDER`"
+_GET_HUB = "`jfeval data fetch seed-hub`"
 HOW_TO_GET = (
-    f"--data names a folder with {TSV_FILE} ({_GET_TSV}), or {JSON_FILE} with the images in {IMAGE_FOLDERS[0]}/ ({_GET_JSON}), or "
-    f"data/test-*.parquet ({_GET_HUB})"
+    f"{TSV_FILE} ({_GET_TSV}), or {JSON_FILE} with the images in {IMAGE_FOLDERS[0]}/ ({_GET_JSON}), or data/test-*.parquet ({_GET_HUB})"
 )
 """What the data folder holds, and what gets it."""
 
@@ -68,17 +69,6 @@ class SeedRow:
         return {letter: text for letter, text in self.options.items() if text not in NA_TOKENS}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A row in the official JSON's form, with its image."""
-
-    reference: JsonObject
-    where: str
-    image: Reader
-    image_key: str
-    """The same for rows of the same image."""
-
-
 def parse_row(reference: Mapping[str, Json], *, where: str) -> SeedRow:
     """Check one question.
 
@@ -89,15 +79,17 @@ def parse_row(reference: Mapping[str, Json], *, where: str) -> SeedRow:
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
     if not isinstance(identity, str) or not identity or len(identity) > _SHOWN or not identity.isprintable():
-        raise _wrong(where, "question_id", identity, f"an id of 1 to {_SHOWN} characters")
+        raise wrong(where, "question_id", identity, f"an id of 1 to {_SHOWN} characters")
     number = reference.get("question_type_id")
     if not isinstance(number, int) or isinstance(number, bool) or number not in DIMENSIONS:
-        raise _wrong(where, "question_type_id", number, f"a whole number from 1 to {max(DIMENSIONS)}")
-    options = {letter: _text(reference, name, where) for letter, name in zip(LETTERS, CHOICES, strict=True)}
+        raise wrong(where, "question_type_id", number, f"a whole number from 1 to {max(DIMENSIONS)}")
+    options = {
+        letter: text_field(reference.get(name), name, where, longest=_MAX_TEXT) for letter, name in zip(LETTERS, CHOICES, strict=True)
+    }
     answer = reference.get("answer")
     if answer not in options:
-        raise _wrong(where, "answer", answer, f"one of {', '.join(LETTERS)}")
-    question = _text(reference, "question", where)
+        raise wrong(where, "answer", answer, f"one of {', '.join(LETTERS)}")
+    question = text_field(reference.get("question"), "question", where, longest=_MAX_TEXT)
     return SeedRow(id=identity, question=question, options=options, answer=str(answer), dimension=DIMENSIONS[number])
 
 
@@ -166,11 +158,11 @@ def _from_json(path: Path) -> Iterable[Published]:
     for place, reference in enumerate(_questions(path)):
         where = f"{path}, questions[{place}]"
         if not isinstance(reference, dict):
-            raise _wrong(where, "(itself)", reference, "an object")
+            raise wrong(where, "(itself)", reference, "an object")
         if reference.get("data_type") not in ("image", "video"):
-            raise _wrong(where, "data_type", reference.get("data_type"), "image or video")
+            raise wrong(where, "data_type", reference.get("data_type"), "image or video")
         if reference["data_type"] == "image":
-            name = _text(reference, "data_id", where)
+            name = text_field(reference.get("data_id"), "data_id", where, longest=_MAX_TEXT)
             if name not in readers:
                 found = next((n for n in (name, f"{name}.jpg", f"{name}.png") if (folder / n).is_file()), name)
                 readers[name] = file_reader(folder, found, where=f"{where}, field data_id")
@@ -198,18 +190,3 @@ def _from_hub(row: TableRow) -> Published:
     check_image(data, where=f"{row.where}, field image")
     reference: JsonObject = {name: row.cells[name] for name in FIELDS}
     return Published(reference=reference, where=row.where, image=row.images[0], image_key=hashlib.sha256(data).hexdigest())
-
-
-def _text(reference: Mapping[str, Json], name: str, where: str) -> str:
-    value = reference.get(name)
-    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT:
-        raise _wrong(where, name, value, f"text of 1 to {_MAX_TEXT} characters")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise _wrong(where, name, value, "text without unpaired surrogates")
-    return value
-
-
-def _wrong(where: str, field: str, value: object, allowed: str) -> UserError:
-    text = ascii(value)
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return UserError(f"{where}, field {field}: found {shown}; allowed: {allowed}")

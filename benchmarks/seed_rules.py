@@ -54,7 +54,8 @@ class DimensionVerdict:
     """One scored question."""
 
     dimension: str
-    hit: bool
+    hit: float
+    """1 where it is right, 0 where it is not; of a guess, how likely it is right."""
     cluster: str
     """Questions of one cluster (those about one image) are not independent."""
 

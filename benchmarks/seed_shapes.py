@@ -1,11 +1,12 @@
 """SEED-Bench's questions in the synthetic world, in the official JSON's form: the dimensions that flat shapes can express."""
 
-from functools import lru_cache, partial
+from functools import partial
 
-from jfeval.benchmarks.seed_rows import CHOICES, Published
+from jfeval.benchmarks.seed_rows import CHOICES
 from jfeval.benchmarks.seed_rules import LETTERS
 from jfeval.benchmarks.shapes.choices import choice_question
 from jfeval.benchmarks.shapes.render import render_png
+from jfeval.benchmarks.understanding.media import Published
 from jfeval.schema import JsonObject
 
 PER_DIMENSION = 44
@@ -23,7 +24,6 @@ KINDS: dict[int, tuple[str, ...]] = {
 """Number of the dimension and kinds of question, in turn. Instance Interaction and Text Understanding have no counterpart."""
 
 
-@lru_cache(maxsize=2)
 def published_rows(seed: int) -> tuple[Published, ...]:
     """Draw the edition's rows, one scene each."""
     rows = []

@@ -43,6 +43,14 @@ class TextRequest:
     """Which sample asks; set when a model is asked. Finds a ready answer; says nothing to a model that looks."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """An earlier question of a conversation, with its answer."""
+
+    request: TextRequest
+    answer: str
+
+
 Request: TypeAlias = ImageRequest | TextRequest
 
 
@@ -140,6 +148,8 @@ class Metric:
     """One line that says what this is, for reports."""
     paper: str = ""
     """Why this is the number to hold against the paper's; empty for every other number."""
+    chance: float | None = None
+    """What guessing scores on the same rows; None where guessing means nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

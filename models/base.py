@@ -1,14 +1,14 @@
 """What the harness asks of a model: two small Protocols over batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from jfeval.schema import ImageJob, JsonObject, TextRequest
+from jfeval.schema import ImageJob, JsonObject, TextRequest, Turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Generates", "ImageJob", "Model", "Understands", "Weighs"]
+__all__ = ["Converses", "Generates", "ImageJob", "Model", "Understands", "Weighs"]
 
 
 class Model(Protocol):
@@ -36,6 +36,15 @@ class Understands(Model, Protocol):
 
     def answer(self, requests: Sequence[TextRequest]) -> list[str]:
         """Answer each request, in order, as plain text."""
+        ...
+
+
+@runtime_checkable
+class Converses(Understands, Protocol):
+    """A model that answers a question after earlier ones."""
+
+    def converse(self, request: TextRequest, history: Sequence[Turn]) -> Iterator[str]:
+        """Answer in pieces as they are found; the pieces joined are the answer. Pictures of earlier turns stay in sight."""
         ...
 
 

@@ -5,7 +5,15 @@ from jfeval.stats import Estimate
 
 
 def as_metric(
-    estimate: Estimate, *, name: str, protocol: str, detail: str, task: str = "", headline: bool = False, paper: str = ""
+    estimate: Estimate,
+    *,
+    name: str,
+    protocol: str,
+    detail: str,
+    task: str = "",
+    headline: bool = False,
+    paper: str = "",
+    chance: float | None = None,
 ) -> Metric:
     """Give an estimate its name, its protocol and the line that says what it is."""
     return Metric(
@@ -21,4 +29,5 @@ def as_metric(
         headline=headline,
         detail=detail,
         paper=paper,
+        chance=chance,
     )

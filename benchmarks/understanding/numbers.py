@@ -22,10 +22,18 @@ class Namer:
         """Remember the protocol and the one metric without a task that results are quoted by."""
         self.protocol, self.headline = protocol, headline
 
-    def __call__(self, name: str, found: Estimate, detail: str, *, task: str = "", paper: str = "") -> Metric:
-        """Name an estimate."""
-        headline = not task and name == self.headline
-        return as_metric(found, name=name, protocol=self.protocol, detail=detail, task=task, headline=headline, paper=paper)
+    def __call__(self, name: str, found: Estimate, detail: str, *, task: str = "", paper: str = "", chance: float | None = None) -> Metric:
+        """Name an estimate, with what guessing scores on the same rows."""
+        return as_metric(
+            found,
+            name=name,
+            protocol=self.protocol,
+            detail=detail,
+            task=task,
+            headline=not task and name == self.headline,
+            paper=paper,
+            chance=chance,
+        )
 
 
 def answer_kinds(answer: str, *, ambiguous: bool) -> dict[str, float]:

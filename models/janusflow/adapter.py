@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -10,11 +10,12 @@ from PIL import Image
 from jfeval.errors import UserError
 from jfeval.models.base import ImageJob
 from jfeval.models.hub import content_hash, local_folder
+from jfeval.models.janusflow import understanding
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
 from jfeval.models.placing import choose_device
-from jfeval.schema import JsonObject, TextRequest
+from jfeval.schema import JsonObject, TextRequest, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,13 @@ class JanusFlowSystem:
 
     def stream(self, request: TextRequest) -> Iterator[str]:
         """Answer one request piece by piece, as tokens are found."""
-        return self.pipeline.understanding.stream(_question(request))
+        return self.converse(request, ())
+
+    def converse(self, request: TextRequest, history: Sequence[Turn]) -> Iterator[str]:
+        """Answer one request after earlier ones, piece by piece; pictures of earlier turns stay in sight."""
+        earlier = [(_question(turn.request), turn.answer) for turn in history]
+        turns = tuple(understanding.Turn(text=asked.text, answer=answer, images=asked.images) for asked, answer in earlier)
+        return self.pipeline.understanding.stream(replace(_question(request), history=turns))
 
     def option_losses(self, requests: Sequence[TextRequest]) -> list[list[float]]:
         """Weigh each request's options: negative log-likelihood in nats of the option and of its end."""

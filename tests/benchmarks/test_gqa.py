@@ -126,6 +126,20 @@ def test_protocols_differ_on_the_same_answers():
     assert accuracy == {"llava": 1.0, "official": 0.0, "vlmevalkit-nov2024": 0.0, "vlmevalkit-head": 0.0, "lmms-eval": 1.0}
 
 
+def test_chance_is_one_of_the_possible_answers():
+    """Two answers to a binary question; to an open one, as many as questions of its group have."""
+    samples = GQA.samples("shapes", seed=0)
+    found = metrics(lambda sample: sample.reference["answer"], "llava")
+    assert found["accuracy", "binary"].chance == 0.5
+    open_ones = [s.reference for s in samples if s.task == "query"]
+    known = {group: {r["answer"] for r in open_ones if r["groups"]["global"] == group} for group in ("color", "shape", "size")}
+    expected = sum(1 / len(known[r["groups"]["global"]]) for r in open_ones) / len(open_ones)
+    assert found["accuracy", "open"].chance == pytest.approx(expected)
+    assert 0.1 < expected < 0.3
+    assert found["accuracy", ""].chance == pytest.approx((expected * len(open_ones) + 0.5 * (400 - len(open_ones))) / 400)
+    assert found["distribution", ""].chance is None
+
+
 def test_a_wrong_distribution_shows():
     found = metrics(lambda sample: "red" if sample.reference["groups"]["global"] == "color" else sample.reference["answer"], "llava")
     assert found["distribution", ""].value > 0.5
@@ -163,7 +177,7 @@ def test_unknown_names_and_broken_references_are_refused():
         GQA.aggregate([], protocol="llava")
     with pytest.raises(UserError, match="sample a, field imageId"):
         said(Sample(id="a", task="", request=TextRequest(question="?"), reference={}), "yes")
-    with pytest.raises(UserError, match=r"needs --data FOLDER.*testdev_balanced_questions\.json"):
+    with pytest.raises(UserError, match=r"`jfeval data fetch gqa`.*--data FOLDER.*testdev_balanced_questions\.json"):
         GQA.samples("official", seed=0)
 
 

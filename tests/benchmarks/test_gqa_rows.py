@@ -8,7 +8,7 @@ import pytest
 
 from jfeval.benchmarks.gqa import Gqa
 from jfeval.benchmarks.gqa_rows import read_folder, read_questions
-from jfeval.benchmarks.understanding.protocols import Settings
+from jfeval.benchmarks.understanding.base import Settings
 from jfeval.errors import UserError
 
 _SPEC = importlib.util.spec_from_file_location("jfeval_test_files", Path(__file__).parent / "understanding" / "files.py")
@@ -122,7 +122,7 @@ def test_samples_carry_what_scoring_needs(form, tmp_path):
     ("fields", "message"),
     [
         ({"answer": None}, "field answer"),
-        ({"question": "x" * 3000}, "field question: expected a text of 1 to 2000 characters"),
+        ({"question": "x" * 3000}, "...; allowed: text of 1 to 2000 characters"),
         ({"imageId": 4}, "field imageId"),
         ({"imageId": "../n100"}, "field imageId: '../n100' is not a bare file name"),
         ({"imageId": "n999"}, "field imageId: no n999.jpg in"),
@@ -150,7 +150,7 @@ def test_a_file_of_another_form_is_refused(text, tmp_path):
 
 
 def test_what_is_missing_is_named_with_what_gets_it(tmp_path):
-    with pytest.raises(UserError, match=r"no published form of GQA.*hf download lmms-lab/GQA"):
+    with pytest.raises(UserError, match=r"no published form of GQA.*`jfeval data fetch gqa`"):
         read_folder(tmp_path)
     with pytest.raises(UserError, match=r"holds 3 questions, GQA's balanced testdev has 12578.*any_size=true"):
         read_folder(official(tmp_path))
@@ -158,5 +158,5 @@ def test_what_is_missing_is_named_with_what_gets_it(tmp_path):
     with pytest.raises(UserError, match="field imageId: no image n200"):
         read_folder(hub(tmp_path / "hub", {"n100": IMAGES["n100"]}), any_size=True)
     (tmp_path / "hub" / "testdev_balanced_images" / "testdev-00000-of-00001.parquet").unlink()
-    with pytest.raises(UserError, match=r"without testdev_balanced_images.*hf download"):
+    with pytest.raises(UserError, match=r"without testdev_balanced_images.*jfeval data fetch gqa"):
         read_folder(tmp_path / "hub", any_size=True)

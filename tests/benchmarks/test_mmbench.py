@@ -12,7 +12,8 @@ from jfeval.benchmarks.mmbench import MMBench, MMBenchCN
 from jfeval.benchmarks.mmbench_prompts import choice_prompt
 from jfeval.benchmarks.mmbench_rows import COLUMNS, parse_row
 from jfeval.benchmarks.mmbench_rules import ROTATION, RowVerdict, accuracy_table, circular_hits
-from jfeval.benchmarks.understanding.protocols import PROMPTS, Settings
+from jfeval.benchmarks.understanding.base import Settings
+from jfeval.benchmarks.understanding.protocols import PROMPTS
 from jfeval.errors import UserError
 from jfeval.registry import load_benchmark
 from jfeval.schema import Judgement, Sample, TextRequest
@@ -136,6 +137,17 @@ def test_answers_become_numbers_with_names_and_the_papers_mark(tmp_path):
     assert {metric.clusters for metric in metrics} == {2}  # two images
 
 
+def test_chance_falls_with_every_rotation(tmp_path):
+    benchmark, rows = official(), [*GOOD, row(9, C="perhaps"), row(ROTATION + 9, C="perhaps", image="9")]
+    samples = benchmark.samples("official", seed=0, data=write_tsv(tmp_path, rows))
+    metrics = benchmark.aggregate(scored(benchmark, samples, ["A"] * 6, "lmms-eval"), protocol="lmms-eval")
+    chance = {(metric.name, metric.task): metric.chance for metric in metrics}
+    assert chance["circular", ""] == pytest.approx((1 / 4 + 1 / 4 + 1 / 9) / 3)
+    assert chance["vanilla_all_rows", ""] == pytest.approx((4 / 2 + 2 / 3) / 6)
+    assert chance["vanilla_base_rows", "CP"] == pytest.approx((2 / 2 + 1 / 3) / 3)
+    assert chance["uninferred", ""] is None
+
+
 def test_empty_refused_and_unread_answers_are_counted(tmp_path):
     benchmark, data = official(), write_tsv(tmp_path, GOOD)
     samples = benchmark.samples("official", seed=0, data=data)
@@ -237,9 +249,9 @@ def test_the_hubs_form_with_images_as_text_gives_the_same_rows(tmp_path):
 def test_missing_data_is_named_with_what_gets_it(tmp_path):
     with pytest.raises(UserError, match=r"MMBench_DEV_EN\.tsv") as error:
         MMBench().samples("official", seed=0, data=tmp_path)
-    assert "curl -O https://" in str(error.value)
-    assert "hf download lmms-lab/MMBench" in str(error.value)
-    with pytest.raises(UserError, match=r"needs its data: get it with .*MMBench_DEV_EN\.tsv.* --data"):
+    assert "`jfeval data fetch mmbench`" in str(error.value)
+    assert "`jfeval data fetch mmbench-hub`" in str(error.value)
+    with pytest.raises(UserError, match=r"needs its data.*`jfeval data fetch mmbench`.*--data FOLDER.*MMBench_DEV_EN\.tsv"):
         MMBench().samples("official", seed=0)
     with pytest.raises(UserError, match="leave out --data"):
         MMBench().samples("shapes", seed=0, data=tmp_path)

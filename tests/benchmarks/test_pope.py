@@ -1,4 +1,5 @@
 import io
+import itertools
 from collections import Counter
 
 import pytest
@@ -8,7 +9,8 @@ from jfeval.benchmarks.pope import Pope, prompt
 from jfeval.benchmarks.pope_rows import SPLITS
 from jfeval.benchmarks.pope_shapes import _world
 from jfeval.benchmarks.shapes.oracle import OracleDetector
-from jfeval.benchmarks.understanding.protocols import PROMPTS, Settings
+from jfeval.benchmarks.understanding.base import Settings
+from jfeval.benchmarks.understanding.protocols import PROMPTS
 from jfeval.errors import UserError
 from jfeval.plan import evenly_spread, make_plan
 from jfeval.runner import run
@@ -72,9 +74,14 @@ def test_popular_objects_are_frequent_and_adversarial_ones_come_along():
     assert mean["adversarial"] > 1.5 * mean["random"]
 
 
+def test_questions_about_one_picture_stand_together():
+    clusters = [sample.cluster for sample in POPE.samples("shapes", seed=0)]
+    assert sum(a != b for a, b in itertools.pairwise(clusters)) == 74
+
+
 def test_a_limited_run_asks_for_both_answers_and_every_split():
-    chosen = [sample for _, sample in evenly_spread(POPE.samples("shapes", seed=0), 12)]
-    assert Counter(sample.task for sample in chosen) == {"yes": 6, "no": 6}
+    chosen = [sample for _, sample in evenly_spread(POPE.samples("shapes", seed=0), 60)]
+    assert Counter(sample.task for sample in chosen) == {"yes": 30, "no": 30}
     assert {split for sample in chosen if sample.task == "no" for split in sample.reference["splits"]} == set(SPLITS)
 
 
@@ -92,6 +99,15 @@ def test_right_answers_are_right_under_every_protocol(protocol):
 def test_always_yes_has_an_f1_of_two_thirds_and_a_yes_ratio_of_one():
     found = metrics(lambda _: "Yes", "llava")
     assert (found["mean_f1", ""].value, found["pooled_yes_ratio", ""].value) == (pytest.approx(2 / 3), 1.0)
+
+
+def test_chance_is_what_a_fair_coin_is_expected_to_score():
+    found = metrics(lambda sample: sample.reference["label"], "llava")
+    assert {found[name, "random"].chance for name in ("accuracy", "precision", "recall", "f1", "yes_ratio")} == {0.5}
+    assert (found["mean_f1", ""].chance, found["empty", ""].chance) == (0.5, None)
+    only_yes = [one for s in POPE.samples("shapes", seed=0) if s.task == "yes" for one in said(s, "no")]
+    lopsided = {(m.name, m.task): m for m in POPE.aggregate(only_yes, protocol="llava")}
+    assert (lopsided["precision", "random"].chance, lopsided["f1", "random"].chance) == (1.0, pytest.approx(2 / 3))
 
 
 def test_protocols_differ_on_the_same_answers():

@@ -8,7 +8,7 @@ import pytest
 
 from jfeval.benchmarks.pope import Pope
 from jfeval.benchmarks.pope_rows import SPLITS, TSV_SUFFIX, read_folder, read_questions
-from jfeval.benchmarks.understanding.protocols import Settings
+from jfeval.benchmarks.understanding.base import Settings
 from jfeval.errors import UserError
 
 _SPEC = importlib.util.spec_from_file_location("jfeval_test_files", Path(__file__).parent / "understanding" / "files.py")
@@ -137,9 +137,9 @@ def test_other_counts_than_the_published_are_refused(tmp_path):
 
 
 def test_what_is_missing_is_named_with_what_gets_it(tmp_path):
-    with pytest.raises(UserError, match=r"hf download lmms-lab/POPE"):
+    with pytest.raises(UserError, match=r"`jfeval data fetch pope`"):
         read_folder(tmp_path)
-    with pytest.raises(UserError, match=r"needs --data FOLDER.*coco_pope_random\.json.*--edition shapes"):
+    with pytest.raises(UserError, match=r"--data FOLDER.*coco_pope_random\.json.*--edition shapes"):
         Pope().samples("official", seed=0)
     official(tmp_path, images=False)
     with pytest.raises(UserError, match=r"no COCO_val2014_000000000001\.jpg in .*val2014; get http"):

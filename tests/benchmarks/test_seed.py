@@ -13,7 +13,7 @@ from PIL import Image
 from jfeval.benchmarks.seed import Seed, SeedLikelihood
 from jfeval.benchmarks.seed_rows import CHOICES, FIELDS, parse_row
 from jfeval.benchmarks.seed_rules import IMAGE_DIMENSIONS, LETTER_SCORERS, LETTERS, DimensionVerdict, dimension_table, rank, read_letter
-from jfeval.benchmarks.understanding.protocols import Settings
+from jfeval.benchmarks.understanding.base import Settings
 from jfeval.errors import UserError
 from jfeval.registry import load_benchmark
 from jfeval.schema import Judgement
@@ -167,6 +167,8 @@ def test_accuracy_is_the_headline_and_only_one_number_compares_with_the_paper(tm
         assert values["accuracy", ""] == pytest.approx(2 / 3)
         assert values["task", "Instance Location"] == 0
         assert values["dimension_mean", ""] == pytest.approx(2 / 3)
+        chances = {metric.chance for metric in metrics if metric.name in ("accuracy", "task", "dimension_mean")}
+        assert chances == {0.25}
         assert [metric.name for metric in metrics if metric.headline] == ["accuracy"]
         assert [metric.name for metric in metrics if metric.paper] == (["accuracy"] if protocol == "vlmevalkit-nov2024" else [])
         mean = next(metric for metric in metrics if metric.name == "dimension_mean")
@@ -211,9 +213,9 @@ def test_another_number_of_questions_is_said(tmp_path, caplog):
 
 
 def test_missing_data_is_named_with_what_gets_it(tmp_path):
-    with pytest.raises(UserError, match=r"SEEDBench_IMG\.tsv.*SEED-Bench\.json.*hf download lmms-lab/SEED-Bench"):
+    with pytest.raises(UserError, match=r"SEEDBench_IMG\.tsv.*SEED-Bench\.json.*jfeval data fetch seed-hub"):
         Seed().samples("official", seed=0, data=tmp_path)
-    with pytest.raises(UserError, match=r"needs its data: --data names a folder with SEEDBench_IMG\.tsv"):
+    with pytest.raises(UserError, match=r"`jfeval data fetch seed`.*--data FOLDER.*SEEDBench_IMG\.tsv"):
         Seed().samples("official", seed=0)
     write_json(tmp_path / "a", images=("red",))
     with pytest.raises(UserError, match=r"questions\[3\], field data_id: no image blue"):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jfeval.benchmarks.understanding import media
+from jfeval.benchmarks.understanding import media, tables
 from jfeval.errors import UserError
 
 _SPEC = importlib.util.spec_from_file_location("jfeval_test_files", Path(__file__).parent / "files.py")
@@ -20,7 +20,7 @@ b64, png, write_tsv = files.b64, files.png, files.write_tsv
 
 
 def read(path, **more):
-    return media.read_tsv(path, columns=("question",), get="fetch it", **more)
+    return tables.read_tsv(path, columns=("question",), get="fetch it", **more)
 
 
 def test_a_table_gives_cells_and_images_its_own_and_referred_to(tmp_path):
@@ -69,7 +69,7 @@ def test_a_missing_file_column_or_end_is_named(tmp_path):
 
 
 def test_a_row_that_never_ends_is_refused_early(tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr(tables, "MAX_ROW_BYTES", 1000)
     (tmp_path / "t.tsv").write_text('index\timage\tquestion\n0\tA\t"' + "x\n" * 2000)
     with pytest.raises(UserError, match="more than 1000 bytes"):
         read(tmp_path / "t.tsv")
@@ -145,16 +145,16 @@ def test_parquet_keeps_images_on_disk_single_and_listed(tmp_path):
     pq.write_table(
         pa.table({"id": ["a", "b", "c"], "image": [one, None, {"bytes": blue, "path": "x"}]}), tmp_path / "a.parquet", row_group_size=2
     )
-    found = media.read_parquet([tmp_path / "a.parquet"], columns=("id",), optional=("absent",))
+    found = tables.read_parquet([tmp_path / "a.parquet"], columns=("id",), optional=("absent",))
     assert [(row.cells, [read() for read in row.images]) for row in found] == [
         ({"id": "a"}, [red]),
         ({"id": "b"}, []),
         ({"id": "c"}, [blue]),
     ]
     pq.write_table(pa.table({"id": ["a", "b"], "image": [[one, one], []]}), tmp_path / "b.parquet")
-    assert [len(row.images) for row in media.read_parquet([tmp_path / "b.parquet"], columns=("id",))] == [2, 0]
+    assert [len(row.images) for row in tables.read_parquet([tmp_path / "b.parquet"], columns=("id",))] == [2, 0]
     with pytest.raises(UserError, match="lacks the column nothing"):
-        media.read_parquet([tmp_path / "a.parquet"], columns=("nothing",))
+        tables.read_parquet([tmp_path / "a.parquet"], columns=("nothing",))
     (tmp_path / "c.parquet").write_text("PAR1 but not really")
     with pytest.raises(UserError, match="not a Parquet file"):
-        media.read_parquet([tmp_path / "c.parquet"], columns=("id",))
+        tables.read_parquet([tmp_path / "c.parquet"], columns=("id",))
