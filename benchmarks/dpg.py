@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
 from jfeval.fetching.lock import fetched_folder
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
-from jfeval.stats import Estimate, clustered_mean
+from jfeval.stats import Estimate, clustered_mean, seed_error
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Judge
@@ -189,7 +189,9 @@ def overall_of(scores: Iterable[Score], value: str = _SCORE) -> Estimate:
     for score in scores:
         prompts.setdefault(score.cluster, []).append(score.values[value])
     means = [math.fsum(values) / len(values) for values in prompts.values()]
-    return clustered_mean(means, list(prompts))
+    pictures = [(value, prompt) for prompt, values in prompts.items() for value in values]
+    noise = seed_error([value for value, _ in pictures], [prompt for _, prompt in pictures])
+    return replace(clustered_mean(means, list(prompts)), se_seed=noise)
 
 
 def _other(protocol: str) -> Protocol:

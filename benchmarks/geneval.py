@@ -211,4 +211,6 @@ def _folder(data: Path | None) -> Path:
 
 
 def _estimate(scores: Sequence[Score], value: str) -> Estimate:
-    return clustered_mean([score.values[value] for score in scores], [score.cluster for score in scores])
+    """Average images; those of one prompt are one cluster, and differ by their noise alone."""
+    values, prompts = [score.values[value] for score in scores], [score.cluster for score in scores]
+    return clustered_mean(values, prompts, repeats=prompts)

@@ -137,6 +137,9 @@ class Metric:
     clusters: int
     """How many independent clusters (prompts or images) those form."""
     se: float | None = None
+    """Standard error over items (se_items): had the benchmark drawn other prompts or questions of the same kind."""
+    se_seed: float | None = None
+    """Standard error over noise: the same items drawn again. None where nothing was drawn more than once."""
     ci_low: float | None = None
     ci_high: float | None = None
     """95 % interval over items (prompts as a sample of prompts); None where it cannot be given."""

@@ -46,6 +46,16 @@ def interval(metric: Metric) -> str:
     return "-" if metric.ci_low is None or metric.ci_high is None else f"[{metric.ci_low:.2f}, {metric.ci_high:.2f}]"
 
 
+def errors(metrics: Sequence[Metric]) -> str:
+    """Say what the intervals are over, and what noise alone would change in the headline number."""
+    text = "intervals: 95 %, over items (prompts or questions as a sample of their kind)"
+    headline = next((metric for metric in metrics if metric.headline and metric.se_seed is not None), None)
+    if headline is None or headline.se_seed is None:
+        return text
+    items = "" if headline.se is None else f"se_items {headline.se:.4f}, "
+    return f"{text}; {label(headline)} {items}se_seed {headline.se_seed:.4f} (the same items drawn again)"
+
+
 def plain_lines(record: RunRecord, metrics: Sequence[Metric]) -> list[str]:
     """Return the result as unwrapped lines; the headline number's line is its name, value and interval alone."""
     lines = [heading(record)]
@@ -54,6 +64,7 @@ def plain_lines(record: RunRecord, metrics: Sequence[Metric]) -> list[str]:
     for metric in _headline_last(metrics):
         numbers = f"{label(metric)} {metric.value:.3f} {interval(metric)}"
         lines.append(numbers if metric.headline else f"{numbers} n={metric.n} clusters={metric.clusters}")
+    lines.append(errors(metrics))
     lines += [f"paper: hold {label(metric)} against the paper's number. {metric.paper}" for metric in _for_paper(record, metrics)]
     lines.append(completeness(record))
     return [clean(line) for line in lines]
@@ -71,12 +82,13 @@ def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool
 
     table = Table(title=Text(clean(heading(record))), caption=Text(clean(f"{recipe(record)}\n{completeness(record)}".strip())))
     table.add_column("")
-    for column in ("value", "95 % interval", "n", "clusters"):
+    for column in ("value", "95 % interval over items", "n", "clusters"):
         table.add_column(column, justify="right")
     for metric in _headline_last(metrics):
         cells = (label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters))
         table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if metric.headline else "")
     Console().print(table)
+    Console().print(Text(clean(errors(metrics))))
     for metric in _for_paper(record, metrics):
         Console().print(Text(clean(f"paper: hold {label(metric)} against the paper's number. {metric.paper}")))
 

@@ -23,6 +23,7 @@ def as_metric(
         n=estimate.n,
         clusters=estimate.clusters,
         se=estimate.se,
+        se_seed=estimate.se_seed,
         ci_low=estimate.ci_low,
         ci_high=estimate.ci_high,
         task=task,

@@ -156,17 +156,20 @@ class Bright:
             for i, seen in enumerate(judgement.observations)
         ]
 
+    def estimate(self, rows):
+        prompts = [s.cluster for s in rows]
+        return clustered_mean([s.values["correct"] for s in rows], prompts, repeats=prompts)
+
     def aggregate(self, scores, *, protocol):
         tasks = {}
         for item in scores:
             tasks.setdefault(item.task, []).append(item)
-        estimates = {t: clustered_mean([s.values["correct"] for s in rows], [s.cluster for s in rows]) for t, rows in tasks.items()}
+        estimates = {t: self.estimate(rows) for t, rows in tasks.items()}
         overall = mean_of(list(estimates.values()))
 
         def metric(name, e, **more):
-            return Metric(
-                name=name, protocol=protocol, value=e.value, n=e.n, clusters=e.clusters, se=e.se, ci_low=e.ci_low, ci_high=e.ci_high, **more
-            )
+            errors = {"se": e.se, "se_seed": e.se_seed, "ci_low": e.ci_low, "ci_high": e.ci_high}
+            return Metric(name=name, protocol=protocol, value=e.value, n=e.n, clusters=e.clusters, **errors, **more)
 
         return [metric("overall", overall, headline=True), *(metric("task", e, task=t) for t, e in estimates.items())]
 
