@@ -35,6 +35,8 @@ Kind: TypeAlias = tuple[Color, Shape]
 CANVAS = 64
 MARGIN = 2
 GAP = 3
+CELL = 4
+"""Centres lie on a grid of this many pixels: a shape then has few looks in a grid of latents, and fewer pictures suffice to learn it."""
 MAX_OBJECTS = 5
 
 HELD_OUT_PAIRS: frozenset[Kind] = frozenset(
@@ -59,9 +61,6 @@ _COUNTING_SHARES = (0.0, 0.16, 0.65, 0.75, 0.0)
 """Share of scenes of n objects that are counting scenes (all of one shape): about a third of the scenes of several objects."""
 _SIZE_SHARES = ((0.1, 0.3, 0.6), (0.1, 0.35, 0.55), (0.2, 0.45, 0.35), (0.4, 0.5, 0.1), (0.9, 0.1, 0.0))
 _HELD_OUT_COUNT_SHARES = (0.4, 0.5, 0.1)
-_CELL = 4
-"""Layouts of scenes of one kind are keyed on a grid of this many pixels."""
-
 T = TypeVar("T")
 
 
@@ -121,13 +120,13 @@ def scene_rng(seed: int, stream: str, index: int) -> np.random.Generator:
 def scene_key(scene: Scene) -> str:
     """Return the canonical text that decides the split.
 
-    The sorted colour-shape pairs where there are two or more different ones; otherwise the one pair with the layout on a coarse grid,
+    The sorted colour-shape pairs where there are two or more different ones; otherwise the one pair with the layout,
     because 72 pairs alone are too few to divide.
     """
     names = sorted(f"{color} {shape}" for color, shape in scene.kinds)
     if len(set(names)) > 1:
         return "+".join(names)
-    places = sorted(f"{thing.size}@{thing.x // _CELL},{thing.y // _CELL}" for thing in scene.things)
+    places = sorted(f"{thing.size}@{thing.x // CELL},{thing.y // CELL}" for thing in scene.things)
     return f"{len(names)} {names[0]}: {' '.join(places)}"
 
 
@@ -236,8 +235,8 @@ def _places(rng: np.random.Generator, sizes: Sequence[Size]) -> list[tuple[int, 
     placed: dict[int, tuple[int, int]] = {}
     for i in order:
         radius = SIZES[sizes[i]] // 2
-        low, high = MARGIN + radius, CANVAS - MARGIN - radius
-        for x, y in rng.integers(low, high, size=(60, 2)).tolist():
+        first, last = -(-(MARGIN + radius) // CELL), (CANVAS - MARGIN - radius - 1) // CELL
+        for x, y in (CELL * rng.integers(first, last, size=(60, 2), endpoint=True)).tolist():
             if all(max(abs(x - u), abs(y - v)) > radius + SIZES[sizes[j]] // 2 + GAP for j, (u, v) in placed.items()):
                 placed[i] = (x, y)
                 break

@@ -10,6 +10,7 @@ from jfeval.benchmarks.shapes.colors import PALETTE_LAB, name_colors
 from jfeval.benchmarks.shapes.render import BACKGROUND, PALETTE, render_array, shape_mask, true_boxes, true_masks
 from jfeval.benchmarks.shapes.scene import (
     CANVAS,
+    CELL,
     COLORS,
     GAP,
     HELD_OUT_PAIRS,
@@ -65,6 +66,7 @@ def test_objects_keep_the_gap_and_the_margin(seed, kinds):
         low, high = MARGIN + one.radius, CANVAS - 1 - MARGIN - one.radius
         assert low <= one.x <= high
         assert low <= one.y <= high
+        assert one.x % CELL == one.y % CELL == 0
     for one, other in combinations(scene.things, 2):
         apart = max(abs(one.x - other.x), abs(one.y - other.y)) - one.radius - other.radius - 1
         assert apart >= GAP
