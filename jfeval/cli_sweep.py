@@ -1,4 +1,4 @@
-"""One model under many settings: `jfeval sweep`. Part of `jfeval.cli`."""
+"""One model under many settings, or many variants of a training: `jfeval sweep`. Part of `jfeval.cli`."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,36 @@ MOST_RUNS = 1000
 
 @click.command()
 @click.option("--grid", is_flag=True, help="Try every combination of the values given as KEY=VALUE,VALUE...")
-@click.argument("axes", nargs=-1, metavar="KEY=VALUE,VALUE...")
+@click.argument("axes", nargs=-1, metavar="KEY=VALUE,VALUE... | ABLATION.yaml")
+@click.option("--variants", default="", metavar="A,B...", help="Variants to train and evaluate.  [default: all of ABLATION.yaml]")
+@click.option(
+    "--results", type=click.Path(dir_okay=False, path_type=Path), help="CSV that trainings append to.  [default: results.csv in --out]"
+)
 @click.option("--model", metavar="NAME", help="Model.  [default: janusflow-shapes]")
 @click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]")
 @click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the model that stays the same.")
-@click.option("--seeds", default="0", show_default=True, metavar="N,N...", help="Seeds; every combination runs under each.")
+@click.option(
+    "--seeds", default="0", show_default=True, metavar="N,N...", help="Seeds, each with everything. Of trainings, N alone means 0 to N-1."
+)
 @click.option("--data", type=FOLDER, help="Local folder of official data.")
 @click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks.")
 @click.option("--batch-size", type=int, help="Images per batch.")
 @click.option("--out", type=FOLDER, default=Path("runs/sweep"), show_default=True, help="Folder of the runs and of the report.")
-@click.option("--dry-run", is_flag=True, help="Print the runs; load no model and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the runs; load no model, train nothing and write nothing.")
 def sweep(
-    *, grid: bool, axes: tuple[str, ...], overrides: tuple[str, ...], seeds: str, out: Path, dry_run: bool, **options: object
+    *,
+    grid: bool,
+    axes: tuple[str, ...],
+    variants: str,
+    results: Path | None,
+    overrides: tuple[str, ...],
+    seeds: str,
+    out: Path,
+    dry_run: bool,
+    **options: object,
 ) -> None:
-    """Evaluate one model under every combination of settings; report the curves.
+    """Evaluate one model under every combination of settings, or train and evaluate variants of a recipe; report the comparison.
 
     Finished runs are kept: the same command continues a sweep that was stopped, and a longer grid adds to it. Every run sees the same
     prompts and noise under a seed. The report's path is the last line printed.
@@ -43,11 +58,19 @@ def sweep(
     \b
     jfeval sweep --grid guidance_scale=1,2,3,5,7.5 num_steps=10,20,30,50
     jfeval sweep --grid guidance_scale=1,3,5 --seeds 0,1,2 --limit 60 --out runs/guidance
+    jfeval sweep models/configs/ablations/shapes.yaml --variants A,B,F --seeds 3 --out runs/ablation
     """  # noqa: D301
     from jfeval.registry import load_benchmark
 
+    if not grid and len(axes) == 1 and axes[0].endswith((".yaml", ".yml")):
+        from jfeval.cli_ablation import seeds_of, train_variants
+
+        train_variants(Path(axes[0]), variants=variants, seeds=seeds_of(seeds), out=out, results=results, dry_run=dry_run)
+        return
     if not grid:
-        raise click.UsageError("Say what to vary: jfeval sweep --grid KEY=VALUE,VALUE...")
+        raise click.UsageError("Say what to vary: jfeval sweep --grid KEY=VALUE,VALUE..., or jfeval sweep ABLATION.yaml")
+    if variants or results:
+        raise click.UsageError("--variants and --results belong to trainings: jfeval sweep ABLATION.yaml --variants A,B")
     planned = plan_sweep(parse_axes(axes), parse_seeds(seeds), given(options), list(overrides), out)
     for number, settings in enumerate(planned, 1):
         click.echo(f"{number:3d} of {len(planned)}  {settings.folder.name}" + ("" if dry_run else " ..."), err=not dry_run)

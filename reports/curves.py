@@ -105,11 +105,29 @@ def _name(keys: Sequence[str], values: Sequence[str]) -> str:
 
 
 def _lay_out(group: Group, key: str, lines: Mapping[str, Sequence[tuple[float, Metric]]]) -> Curve:
-    """Turn values into positions."""
+    """Turn the metrics of a group into positions."""
+    setting, metric = label(key.rpartition(".")[2]), label(next(iter(lines.values()))[0][1].name)
+    cells = {name: [(x, _cell(metric)) for x, metric in points] for name, points in lines.items()}
+    return lay_out_curve(f"{group.title}: {metric} against {setting}", setting, metric, cells)
+
+
+def _cell(metric: Metric) -> Cell:
+    return Cell(value=float(metric.value), low=metric.ci_low, high=metric.ci_high, n=metric.n)
+
+
+def lay_out_curve(title: str, setting: str, metric: str, lines: Mapping[str, Sequence[tuple[float, Cell]]]) -> Curve:
+    """Turn values into positions.
+
+    Args:
+        title: Of the curve.
+        setting: Says what runs along the horizontal axis.
+        metric: Says what runs along the vertical axis.
+        lines: By name, places along the horizontal axis with finite values, in rising order and at least two different ones in all.
+    """
     shown = dict(list(lines.items())[:SERIES])
-    metrics = [metric for points in shown.values() for _, metric in points]
+    cells = [cell for points in shown.values() for _, cell in points]
     xs = sorted({x for points in shown.values() for x, _ in points})
-    ends = [v for m in metrics for v in (float(m.value), m.ci_low, m.ci_high) if v is not None and math.isfinite(v)]
+    ends = [v for c in cells for v in (c.value, c.low, c.high) if isinstance(v, int | float) and math.isfinite(v)]
     y_ticks = _ticks(min(ends), max(ends))
     low, high = y_ticks[0], y_ticks[-1]
     pad = 16
@@ -120,19 +138,16 @@ def _lay_out(group: Group, key: str, lines: Mapping[str, Sequence[tuple[float, M
     def up(y: float) -> float:
         return round(_TOP + _HEIGHT * (1 - (y - low) / (high - low)), 2)
 
-    setting = label(key.rpartition(".")[2])
     drawn = []
     for number, (name, points) in enumerate(shown.items()):
         marks = []
-        for x, metric in points:
-            cell = Cell(value=float(metric.value), low=metric.ci_low, high=metric.ci_high, n=metric.n)
-            ends_at = (None, None) if metric.ci_low is None or metric.ci_high is None else (up(metric.ci_low), up(metric.ci_high))
-            words = f"{setting} {x:g}{', ' if name else ''}{name}: {label(metric.name)} {cell.text()}"
-            marks.append(Point(x=across(x), y=up(float(metric.value)), low=ends_at[0], high=ends_at[1], title=words))
+        for x, cell in points:
+            ends_at = (None, None) if cell.low is None or cell.high is None else (up(cell.low), up(cell.high))
+            words = f"{setting} {x:g}{', ' if name else ''}{name}: {metric} {cell.text()}"
+            marks.append(Point(x=across(x), y=up(float(cell.value or 0.0)), low=ends_at[0], high=ends_at[1], title=words))
         drawn.append(Line(series=number, name=name, points=tuple(marks)))
-    metric = label(metrics[0].name)
     return Curve(
-        title=f"{group.title}: {metric} against {setting}",
+        title=title,
         setting=setting,
         metric=metric,
         lines=tuple(drawn),

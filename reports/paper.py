@@ -66,6 +66,15 @@ def references(benchmark: str, edition: str, protocol: str) -> list[Reference]:
     return [Reference(model=model, values=values, source=source) for (model, source), values in found.items()]
 
 
+def ablation_rows() -> dict[str, dict[tuple[str, str], float]]:
+    """Return the paper's ablation table as printed: row letter to (benchmark, metric) to number."""
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for row in _printed():
+        if row["model"].startswith(_HIDDEN):
+            found.setdefault(row["model"].removeprefix(_HIDDEN), {})[row["benchmark"], row["metric"]] = float(row["value"])
+    return found
+
+
 @lru_cache(maxsize=1)
 def _printed() -> Sequence[Mapping[str, str]]:
     """Read the committed table; each row names the paper's table it was copied from."""

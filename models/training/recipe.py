@@ -270,14 +270,42 @@ def train(
         UserError: for a wrong recipe, a changed part, or a missing input.
     """
     checked = load_recipe(recipe, overrides)
-    for name in only:
-        if name not in [p.name for p in checked.parts]:
-            raise unknown("part", name, [p.name for p in checked.parts])
     threads = set_threads(checked.threads)
     log.info("recipe %s: %d parts, %d threads, written to %s", recipe, len(checked.parts), threads, out)
+    make_parts(checked, lambda name: out / name, only=only, prepare=prepare, dry_run=dry_run, force=force)
+    return out
+
+
+def make_parts(
+    recipe: Recipe,
+    place: Callable[[str], Path],
+    *,
+    only: Sequence[str] = (),
+    prepare: Mapping[str, Callable[[Path], None]] | None = None,
+    evaluate: Callable[[Any, str, int], Mapping[str, float]] | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+) -> None:
+    """Make every part of a checked recipe that is not yet made, in order.
+
+    Args:
+        recipe: The parts.
+        place: Name of a part to its folder; parts that several recipes share have one place.
+        only: See `train`, as the arguments below.
+        prepare: World name to a function that writes its data.
+        evaluate: Scores a stage's live pipeline; see `Part.evaluate`.
+        dry_run: Make nothing.
+        force: Make changed parts anew.
+
+    Raises:
+        UserError: see `train`.
+    """
+    for name in only:
+        if name not in [p.name for p in recipe.parts]:
+            raise unknown("part", name, [p.name for p in recipe.parts])
     hashes: dict[str, str] = {}
     stale: dict[str, str] = {}
-    for plan in checked.parts:
+    for plan in recipe.parts:
         wanted = not only or plan.name in only
         missing = [name for name in plan.inputs.values() if name not in hashes]
         if missing and (dry_run or not wanted):
@@ -289,10 +317,11 @@ def train(
         identity = _identity(plan, hashes)
         part = Part(
             name=plan.name,
-            folder=out / plan.name,
-            inputs={role: out / name for role, name in plan.inputs.items()},
+            folder=place(plan.name),
+            inputs={role: place(name) for role, name in plan.inputs.items()},
             hash=_digest(identity),
             prepare=prepare or {},
+            evaluate=evaluate,
         )
         stored = _read_json(part.folder / "identity.json")
         changed = stored is not None and stored != identity
@@ -311,4 +340,11 @@ def train(
         if changed:
             shutil.rmtree(part.folder)
         hashes[plan.name] = _run_part(plan, part, identity)
-    return out
+
+
+def settings_digest(recipe: Recipe) -> str:
+    """Return a hash of every setting that affects what a recipe makes; equal on every machine, before anything is made."""
+    hashes: dict[str, str] = {}
+    for plan in recipe.parts:
+        hashes[plan.name] = _digest(_identity(plan, hashes))
+    return _digest(hashes)

@@ -1,0 +1,211 @@
+"""An ablation as it is written down before it runs, and its results as rows of a CSV file that grows.
+
+The YAML says which variants there are, how they are evaluated, and what is claimed, with metric, direction and margin. Results are rows
+``variant, seed, digest, step, metric, value ...``; a digest covers every setting of the training and its evaluation, so rows that are in
+the file need not be made again, on any machine.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from jfeval.errors import UserError, unknown
+from jfeval.files import write_atomically
+from jfeval.settings import resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One benchmark that every variant is evaluated on."""
+
+    benchmark: str
+    limit: int | None = None
+    """Samples, spread evenly over tasks; None for all."""
+    needs: Literal["generation", "understanding"] = "generation"
+    """The task; a variant that was not trained on it is not asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """``better`` minus ``than`` in one metric is expected to exceed a threshold."""
+
+    metric: str
+    """``benchmark.metric``, higher being better."""
+    better: str
+    than: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What is claimed before anything was run."""
+
+    name: str
+    text: str
+    kind: Literal["superiority", "non-inferiority"]
+    margin: float
+    """Superiority: the difference exceeds it. Non-inferiority: the difference exceeds its negative."""
+    comparisons: tuple[Comparison, ...]
+    """All must hold."""
+
+    def __post_init__(self) -> None:
+        """Refuse a margin that makes no claim."""
+        object.__setattr__(self, "comparisons", tuple(_as(Comparison, each) for each in self.comparisons))
+        if self.margin < 0 or (self.kind == "non-inferiority" and self.margin == 0):
+            raise ValueError(f"claim {self.name!r}: the margin must be positive (or 0 for superiority), not {self.margin}")
+        if not self.comparisons:
+            raise ValueError(f"claim {self.name!r} compares nothing")
+
+    @property
+    def threshold(self) -> float:
+        """Return what the mean difference must exceed."""
+        return self.margin if self.kind == "superiority" else -self.margin
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationSpec:
+    """One ablation."""
+
+    title: str = "Ablation"
+    recipe: str = ""
+    """Recipe of the base, relative to the YAML file."""
+    variants: dict[str, str] = field(default_factory=dict)
+    """Name to the variant's YAML file, relative to this one."""
+    base: str = "F"
+    """The variant that the others are compared with."""
+    final: str = "stage2"
+    """The stage whose model is evaluated."""
+    edition: str = "shapes"
+    sampler: dict[str, Any] = field(default_factory=dict)
+    """How pictures are drawn; `SamplerSettings`."""
+    evaluate: tuple[Evaluation, ...] = ()
+    curve: tuple[Evaluation, ...] = ()
+    """What is evaluated during the final stage, every ``loop.evaluate_every`` updates."""
+    claims: tuple[Claim, ...] = ()
+    results: str = ""
+    """CSV file of committed results, relative to the YAML file; read, and written only where asked for by name."""
+
+    def __post_init__(self) -> None:
+        """Refuse what refers to nothing."""
+        for name, cls in (("evaluate", Evaluation), ("curve", Evaluation), ("claims", Claim)):
+            object.__setattr__(self, name, tuple(_as(cls, each) for each in getattr(self, name)))
+        if not self.recipe or not self.variants:
+            raise UserError("an ablation needs a recipe and variants")
+        if self.base not in self.variants:
+            raise unknown("base variant", self.base, self.variants)
+        for claim in self.claims:
+            for each in claim.comparisons:
+                for variant in (each.better, each.than):
+                    if variant not in self.variants:
+                        raise unknown(f"variant in claim {claim.name!r}", variant, self.variants)
+
+
+def _as(cls: type, value: Any) -> Any:  # noqa: ANN401 - the class's instance
+    """Build a dataclass from a mapping, which is what YAML gives inside lists."""
+    if not isinstance(value, Mapping):
+        return value
+    names = [item.name for item in fields(cls)]
+    for key in value:
+        if key not in names:
+            raise unknown(f"key of {cls.__name__.lower()}", str(key), names)
+    try:
+        return cls(**value)
+    except TypeError as error:
+        raise UserError(f"{cls.__name__.lower()}: {error}") from error
+
+
+def read_spec(file: Path) -> AblationSpec:
+    """Read an ablation's YAML.
+
+    Raises:
+        UserError: The file is missing, is no YAML, has an unknown key, or names a variant that it does not list.
+    """
+    spec = resolve(AblationSpec, file=file)
+    missing = [name for name, path in spec.variants.items() if not (file.parent / path).is_file()]
+    if missing:
+        raise UserError(f"{file}: the YAML files of the variants {', '.join(missing)} do not exist")
+    return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number of one training."""
+
+    variant: str
+    seed: int
+    digest: str
+    step: int
+    """Updates done in the final stage."""
+    final: bool
+    """Whether the training was finished; otherwise the row is a point of its learning curve."""
+    metric: str
+    value: float
+    updates: int = 0
+    """Over all stages, as the following."""
+    understanding_samples: int = 0
+    generation_samples: int = 0
+    text_samples: int = 0
+    operations: float = 0.0
+    """Estimated floating-point operations."""
+    seconds: float = 0.0
+    """Wall time of training, on whatever machine it was."""
+    version: str = ""
+    """Of jfeval."""
+
+
+def read_rows(file: Path) -> list[Row]:
+    """Read results; none where there is no file.
+
+    Raises:
+        UserError: A line is not of the form; names it.
+    """
+    if not file.is_file():
+        return []
+    kinds = {item.name: item.type for item in fields(Row)}
+    rows = []
+    with file.open(encoding="utf-8", newline="") as handle:
+        for number, raw in enumerate(csv.DictReader(handle), 2):
+            try:
+                rows.append(Row(**{name: _read(raw[name], kind) for name, kind in kinds.items()}))
+            except (KeyError, ValueError, TypeError) as error:
+                raise UserError(f"{file} line {number} is no row of ablation results: {error}") from error
+    return rows
+
+
+def _read(text: str, kind: object) -> Any:  # noqa: ANN401 - one of the few types of a row
+    if kind is bool:
+        return {"True": True, "False": False}[text]
+    if kind in (int, float, str):
+        return kind(text)  # pyright: ignore[reportCallIssue]
+    return float(text) if text else None
+
+
+def append_rows(file: Path, rows: Sequence[Row]) -> None:
+    """Add results to a file, which is replaced in one step; a row of the same training, step and metric replaces the old one."""
+    kept = {_key(row): row for row in [*read_rows(file), *rows]}
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [item.name for item in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in sorted(kept.values(), key=_key):
+        writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, buffer.getvalue().encode())
+
+
+def _key(row: Row) -> tuple[str, int, str, int, str]:
+    return row.variant, row.seed, row.digest, row.step, row.metric
+
+
+def training_digest(training: str, spec: AblationSpec) -> str:
+    """Return what identifies one training with its evaluation: 16 hexadecimal digits.
+
+    Args:
+        training: Digest of every setting of the variant's recipe, the seed among them.
+        spec: Its evaluations and its sampler are part of it; claims are not.
+    """
+    value = [training, [asdict(e) for e in spec.evaluate], [asdict(e) for e in spec.curve], spec.sampler, spec.edition, spec.final]
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,135 @@
+"""Comparing two training configurations where the unit is the training seed: prompts are many, but trainings are few.
+
+Two variants are paired by seed (the same data order and noise). The claim is always of one form: the mean difference exceeds a
+threshold, ``margin`` for a superiority claim and ``-margin`` for non-inferiority.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Verdict = Literal["supported", "contradicted", "not resolved"]
+
+LEAST_PAIRS = 6
+"""With fewer pairs no outcome can pass an exact sign-flip test at 2.5 % on one side: 1 / 2**5 > 0.025 >= 1 / 2**6."""
+LEVEL = 0.025
+"""One-sided level, so that the two directions together err in 5 % of cases."""
+POWER = 0.8
+_MOST_PAIRS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedComparison:
+    """One configuration held against another."""
+
+    differences: tuple[float, ...]
+    """By seed, in the order given."""
+    threshold: float
+    mean: float
+    ci_low: float | None
+    ci_high: float | None
+    """95 % interval of Student's t over seeds; None with fewer than two."""
+    p_above: float
+    """Of the exact sign-flip test that the mean difference does not exceed the threshold."""
+    p_below: float
+    """The same in the other direction."""
+    smallest: float | None
+    """The smallest difference from the threshold that this many seeds would have shown with a power of 80 %; None with fewer than two."""
+    verdict: Verdict
+
+
+def compare_seeds(differences: Sequence[float], *, threshold: float = 0.0) -> SeedComparison:
+    """Judge whether the mean difference exceeds a threshold.
+
+    With fewer than `LEAST_PAIRS` pairs the verdict is "not resolved", whatever the numbers.
+
+    Args:
+        differences: One per seed.
+        threshold: See the module's docstring.
+
+    Raises:
+        ValueError: There is no difference, or one is not finite.
+    """
+    if not differences or not all(math.isfinite(d) for d in differences):
+        raise ValueError(f"need at least one difference, all finite; got {list(differences)}")
+    n, mean = len(differences), math.fsum(differences) / len(differences)
+    shifted = [d - threshold for d in differences]
+    above, below = sign_flip(shifted), sign_flip([-d for d in shifted])
+    verdict: Verdict = "not resolved"
+    if n >= LEAST_PAIRS:
+        verdict = "supported" if above <= LEVEL else "contradicted" if below <= LEVEL else "not resolved"
+    half, smallest = _spread(differences)
+    return SeedComparison(
+        differences=tuple(differences),
+        threshold=threshold,
+        mean=mean,
+        ci_low=None if half is None else mean - half,
+        ci_high=None if half is None else mean + half,
+        p_above=above,
+        p_below=below,
+        smallest=smallest,
+        verdict=verdict,
+    )
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Return the exact one-sided p-value that the mean of symmetric, independent differences is not above zero.
+
+    It is the share of the 2^n patterns of signs whose sum is at least the observed one; the observed pattern counts, so p >= 2^-n.
+    Source: Fisher, "The Design of Experiments" (1935), section 21.
+
+    >>> sign_flip([1.0, 2.0, 3.0])
+    0.125
+
+    Raises:
+        ValueError: There are more differences than can be enumerated.
+    """
+    if len(differences) > _MOST_PAIRS:
+        raise ValueError(f"{len(differences)} pairs are too many to enumerate; at most {_MOST_PAIRS}")
+    sizes = np.abs(np.asarray(differences, np.float64))
+    observed = float(np.sum(differences))
+    signs = np.asarray(list(itertools.product((-1.0, 1.0), repeat=len(sizes))))
+    return float(np.mean(signs @ sizes >= observed - 1e-12 * max(1.0, float(sizes.sum()))))
+
+
+def _spread(differences: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return half the 95 % interval and the smallest detectable difference, ``(t_0.975 + t_0.8) s / sqrt(n)``.
+
+    Source: Cohen, "Statistical Power Analysis for the Behavioral Sciences" (1988), with t for the normal at n - 1 degrees of freedom.
+    """
+    n = len(differences)
+    if n < 2:
+        return None, None
+    from scipy.special import stdtrit
+
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    high, power = float(stdtrit(n - 1, 1 - LEVEL)), float(stdtrit(n - 1, POWER))
+    return high * error, (high + power) * error
+
+
+def crossed_bootstrap(differences: Sequence[Sequence[float]], *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the grand mean of differences (seeds, prompts), both drawn anew.
+
+    Seeds and prompts are crossed (every seed saw every prompt), so each is resampled on its own; the interval is somewhat too wide
+    rather than too narrow, and with few seeds it is no test. Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1
+    (2007), sections 3 and 4.
+
+    Raises:
+        ValueError: Rows differ in length, or there is nothing.
+    """
+    table = np.asarray(differences, np.float64)
+    if table.ndim != 2 or not table.size:
+        raise ValueError(f"need a table of differences, seeds by prompts; got the shape {table.shape}")
+    rng = np.random.default_rng(seed)
+    seeds, prompts = table.shape
+    means = []
+    for _ in range(draws):
+        rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
+        columns = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
+        means.append(float(rows @ table @ columns) / table.size)
+    low, high = np.quantile(means, [LEVEL, 1 - LEVEL])
+    return float(low), float(high)

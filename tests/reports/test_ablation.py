@@ -1,0 +1,134 @@
+import pytest
+
+from jfeval.ablation import AblationSpec, Row, append_rows, read_rows, read_spec, training_digest
+from jfeval.errors import UserError
+from jfeval.reports.ablation import Results, differences_table, paper_table, reach_table, tables, verdict, write_ablation
+
+CLAIMS = [
+    {
+        "name": "repa",
+        "text": "REPA helps generation",
+        "kind": "superiority",
+        "margin": 0.02,
+        "comparisons": [{"metric": "geneval.overall", "better": "F", "than": "A"}],
+    },
+    {
+        "name": "unified",
+        "text": "Costs <b>little</b>",
+        "kind": "non-inferiority",
+        "margin": 0.05,
+        "comparisons": [
+            {"metric": "geneval.overall", "better": "F", "than": "E"},
+            {"metric": "gqa.accuracy", "better": "F", "than": "D"},
+        ],
+    },
+]
+SPEC = AblationSpec(title="T", recipe="r", variants=dict.fromkeys("ADEF", "x"), claims=CLAIMS)
+TITLES = {"A": ("no REPA", "A"), "D": ("understanding only", "D"), "E": ("generation only", "E"), "F": ("final", "F")}
+
+
+def row(variant, seed, value, metric="geneval.overall", step=100, final=True):
+    return Row(variant=variant, seed=seed, digest=f"{variant}{seed}", step=step, final=final, metric=metric, value=value, updates=100)
+
+
+def results(seeds, *, curve=()):
+    rows = []
+    for s in range(seeds):
+        rows += [row("F", s, 0.50 + 0.01 * s), row("A", s, 0.40), row("E", s, 0.52 + 0.01 * s)]
+        rows += [row("F", s, 0.60, "gqa.accuracy"), row("D", s, 0.60 + 0.002 * s, "gqa.accuracy")]
+    return Results(spec=SPEC, rows=(*rows, *curve), titles=TITLES)
+
+
+def test_claims_resolve_with_six_seeds_and_never_with_five():
+    assert verdict(results(6), SPEC.claims[0]) == "supported"
+    assert verdict(results(6), SPEC.claims[1]) == "supported"
+    assert verdict(results(5), SPEC.claims[0]) == "not resolved"
+
+
+def test_a_claim_needs_all_its_comparisons():
+    six = results(6)
+    without = Results(spec=SPEC, rows=tuple(r for r in six.rows if r.variant != "D"), titles=TITLES)
+    assert verdict(without, SPEC.claims[1]) == "not resolved"
+    worse = tuple(r if r.variant != "D" else row("D", r.seed, 0.9, "gqa.accuracy") for r in six.rows)
+    assert verdict(Results(spec=SPEC, rows=worse, titles=TITLES), SPEC.claims[1]) == "contradicted"
+
+
+def test_only_paired_seeds_are_compared():
+    two = results(2)
+    more = Results(spec=SPEC, rows=(*two.rows, row("F", 9, 0.99)), titles=TITLES)
+    found = more.difference("geneval.overall", "F", "A")
+    assert found.differences == pytest.approx((0.10, 0.11))
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    table = paper_table(results(2))
+    by_name = {line[0].value: dict(zip((c.label for c in table.columns), line, strict=True)) for line in table.rows}
+    assert by_name["A"]["FID-10k (paper)"].value == 19.84
+    assert by_name["F"]["GQA (paper)"].value == 54.83
+    assert by_name["E"]["POPE (paper)"].value is None
+    assert by_name["F"]["geneval.overall (ours)"].value == pytest.approx(0.505)
+    assert by_name["F"]["VQAv2 (ours)"].value == "not run"
+
+
+def test_every_seed_is_shown_in_the_differences():
+    line = next(r for r in differences_table(results(3)).rows if r[1].value == "A minus F" and r[0].value == "geneval.overall")
+    assert line[4].value == "-0.100 -0.110 -0.120"
+    assert line[6].value is not None
+
+
+def test_updates_to_reach_a_score():
+    curve = [row("F", 0, 0.45, step=50, final=False), row("A", 0, 0.2, step=50, final=False)]
+    table = reach_table(results(1, curve=curve))
+    reached = {line[1].value: (line[3].value, line[4].value) for line in table.rows}
+    assert reached == {"A": (1, 100), "F": (1, 50)}  # the lower final score is A's 0.40
+    assert reach_table(results(1)) is None
+
+
+def test_the_page_is_one_file_and_escapes_its_texts(tmp_path):
+    curve = [row("F", 0, 0.45, step=50, final=False), row("A", 0, 0.2, step=50, final=False)]
+    page = write_ablation(results(2, curve=curve), tmp_path).read_text()
+    assert "<script" not in page
+    assert "Costs &lt;b&gt;little" in page
+    assert "not resolved" in page
+    assert "geneval.overall against updates" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert (tmp_path / "ablation.md").read_text().count("**Claims**") == 1
+    assert len(tables(results(2))) == 4
+
+
+def test_rows_survive_the_file_and_replace_their_older_selves(tmp_path):
+    file = tmp_path / "results.csv"
+    rows = [row("F", 0, 0.5), row("A", 1, 0.25)]
+    append_rows(file, rows)
+    append_rows(file, [row("F", 0, 0.75)])
+    assert sorted(read_rows(file), key=lambda r: r.variant) == [row("A", 1, 0.25), row("F", 0, 0.75)]
+    file.write_text(file.read_text().replace("0.75", "much"))
+    with pytest.raises(UserError, match="line 3 is no row"):
+        read_rows(file)
+
+
+def test_a_digest_covers_training_and_evaluation_but_not_claims():
+    base = training_digest("t", SPEC)
+    assert base != training_digest("u", SPEC)
+    assert base == training_digest("t", AblationSpec(title="T", recipe="r", variants=dict.fromkeys("ADEF", "x")))
+    other = AblationSpec(title="T", recipe="r", variants=dict.fromkeys("ADEF", "x"), evaluate=({"benchmark": "pope"},))
+    assert base != training_digest("t", other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base": "G"}, "base variant 'G'"),
+        ({"claims": [{**CLAIMS[0], "comparisons": [{"metric": "m", "better": "F", "than": "Q"}]}]}, "'Q'"),
+        ({"claims": [{**CLAIMS[0], "magin": 1}]}, "margin"),
+        ({"claims": [{**CLAIMS[1], "margin": 0.0}]}, "margin must be positive"),
+    ],
+)
+def test_mistakes_in_the_yaml_are_named(tmp_path, change, message):
+    import yaml
+
+    (tmp_path / "x").write_text("title: x\n")
+    values = {"title": "T", "recipe": "r", "variants": dict.fromkeys("ADEF", "x"), "claims": CLAIMS, **change}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=message):
+        read_spec(tmp_path / "a.yaml")
