@@ -80,9 +80,12 @@ _benchmark_options = together(
     click.option("--batch-size", type=BatchSize(), metavar="N|auto", help="Images or questions per batch.  [default: 16]"),
     click.option("--retry-failed", is_flag=True, help="Try samples again that failed before."),
     click.option("--dry-run", is_flag=True, help="Print the plan; load no model and write nothing."),
+    click.option("--with-text-only", is_flag=True, help="Ask every question without its image too, and show that baseline beside."),
 )
 @engine_options
-def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bool, no_report: bool, **options: object) -> None:
+def run(
+    *, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bool, no_report: bool, with_text_only: bool, **options: object
+) -> None:
     """Evaluate a model: generate, judge, score, report.
 
     The same command continues a run that was stopped, at whatever moment. The report's path is the last line printed.
@@ -91,6 +94,7 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     jfeval run
     jfeval run --seed 3 --out runs/seed3 --guidance-scale 5
     jfeval run --benchmark geneval --edition official --model janusflow --set path=JanusFlow-1.3B
+    jfeval run --benchmark pope --with-text-only
     jfeval run --limit 20 --dry-run
     jfeval run --workers 4
     jfeval run --shard $SLURM_ARRAY_TASK_ID/8
@@ -110,7 +114,16 @@ def run(*, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bo
     if dry_run:
         _print_plan(settings, benchmark)
         return
-    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=True, report=not no_report, engine=engine)
+    evaluate(
+        settings,
+        benchmark,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        stop_early=True,
+        report=not no_report,
+        engine=engine,
+        text_only=with_text_only,
+    )
 
 
 @main.command()
@@ -264,6 +277,7 @@ def _check_answers(path: Path, settings: "RunSettings", benchmark: "Benchmark") 
 
 
 def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
+    from jfeval.baseline import text_only_of
     from jfeval.judging import judge_stored
     from jfeval.locks import single_writer
     from jfeval.registry import load_benchmark
@@ -278,18 +292,21 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
         click.echo(
             f"{len(damaged)} samples have missing or damaged images ({', '.join(damaged[:5])}); `jfeval run` draws them again", err=True
         )
+    stores = [store, *([blind] if (blind := text_only_of(store)) else [])]
     if protocol == "all":
         from jfeval.summary import print_protocols, verdict_lines
 
         own = store.record().protocol
         for name in sorted(benchmark.protocols, key=lambda name: name == own):  # the run's own last: it stays the run's own
-            score(store, benchmark, protocol=name)
+            for one in stores:
+                score(one, benchmark, protocol=name)
         print_protocols({name: store.metrics(name) for name in benchmark.protocols})
         answers = {key: output.text for key, output in store.outputs().items()}
         for line in verdict_lines({name: store.scores(name) for name in benchmark.protocols}, answers):
             click.echo(line)
     else:
-        score(store, benchmark, protocol=protocol)
+        for one in stores:
+            score(one, benchmark, protocol=protocol)
     show(store, report=report)
 
 

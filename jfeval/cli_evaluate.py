@@ -79,8 +79,15 @@ def evaluate(
     stop_early: bool,
     report: bool,
     engine: "Engine | None" = None,
+    text_only: bool = False,
 ) -> None:
-    """Run, score, print and report; exit with 1 when too many samples failed. One shard of a run is neither scored nor reported."""
+    """Run, score, print and report; exit with 1 when too many samples failed. One shard of a run is neither scored nor reported.
+
+    With ``text_only`` the same questions are asked without their images too, in a run folder beside the run's.
+    """
+    from jfeval.baseline import without_images
+
+    blind = without_images(settings) if text_only else None
     store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
     if engine is not None and engine.share is not None:
         counts = store.record().counts
@@ -89,6 +96,11 @@ def evaluate(
             "The same command without --shard does what is missing, and scores."
         )
         return
+    if blind is not None:
+        from jfeval.registry import load_benchmark
+
+        asked = load_benchmark(blind.benchmark, **blind.benchmark_settings)
+        carry_out(blind, asked, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
     show(store, report=report)
     if too_many_failed(store, settings):
         sys.exit(1)
@@ -146,11 +158,14 @@ def too_many_failed(store: "Store", settings: "RunSettings") -> bool:
 
 
 def show(store: "Store", *, report: bool) -> None:
-    """Print a run's numbers and, where wanted, write its report and print the path."""
+    """Print a run's numbers, beside those of its text-only baseline if it has one; where wanted, write its report and print the path."""
+    from jfeval.baseline import text_only_of
     from jfeval.summary import print_result
 
-    print_result(store.record(), store.metrics(), terminal=sys.stdout.isatty())
+    blind = text_only_of(store)
+    beside = blind.metrics(store.record().protocol) if blind else []
+    print_result(store.record(), store.metrics(), terminal=sys.stdout.isatty(), text_only=beside)
     if report:
         from jfeval.reports.build import write_report
 
-        click.echo(write_report([store], store.path / "report.html"))
+        click.echo(write_report([store, *([blind] if blind else [])], store.path / "report.html"))

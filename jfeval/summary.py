@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from jfeval.console import clean
 from jfeval.schema import Metric, RunRecord, Score
+from jfeval.sensitivity import changed_verdicts, side_by_side
 
 _QUOTED = 100
 
@@ -17,8 +18,7 @@ def recipe(record: RunRecord) -> str:
     """Return the sampler's settings and the prompt protocol as ``key=value`` words; empty where none is stated."""
     stated = record.model_identity.get("recipe")
     words = dict(stated) if isinstance(stated, dict) else {}
-    if prompt := record.data_identity.get("prompt"):
-        words["prompt"] = prompt
+    words |= {key: record.data_identity[key] for key in ("prompt", "images_withheld") if key in record.data_identity}
     return " ".join(f"{key}={value}" for key, value in words.items())
 
 
@@ -56,24 +56,39 @@ def errors(metrics: Sequence[Metric]) -> str:
     return f"{text}; {label(headline)} {items}se_seed {headline.se_seed:.4f} (the same items drawn again)"
 
 
-def plain_lines(record: RunRecord, metrics: Sequence[Metric]) -> list[str]:
+def plain_lines(record: RunRecord, metrics: Sequence[Metric], text_only: Sequence[Metric] = ()) -> list[str]:
     """Return the result as unwrapped lines; the headline number's line is its name, value and interval alone."""
+    columns = beside(metrics, text_only)
     lines = [heading(record)]
     if words := recipe(record):
         lines.append(f"recipe {words}")
     for metric in _headline_last(metrics):
         numbers = f"{label(metric)} {metric.value:.3f} {interval(metric)}"
-        lines.append(numbers if metric.headline else f"{numbers} n={metric.n} clusters={metric.clusters}")
+        own = "".join(f" {column}={cells[label(metric)]}" for column, cells in columns.items() if label(metric) in cells)
+        lines.append(numbers if metric.headline else f"{numbers} n={metric.n} clusters={metric.clusters}{own}")
+        lines += [f"beside {label(metric)}:{own}"] if metric.headline and own else []
     lines.append(errors(metrics))
     lines += [f"paper: hold {label(metric)} against the paper's number. {metric.paper}" for metric in _for_paper(record, metrics)]
     lines.append(completeness(record))
     return [clean(line) for line in lines]
 
 
-def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool) -> None:
-    """Print the result: a table on a terminal, otherwise plain lines."""
+def beside(metrics: Sequence[Metric], text_only: Sequence[Metric] = ()) -> dict[str, dict[str, str]]:
+    """Return what stands beside numbers, by column and then by a number's label: chance, and the same model without the images."""
+    blind = {(metric.name, metric.task): metric for metric in text_only}
+    compared = [metric for metric in metrics if metric.chance is not None]
+    pairs = [(metric, blind[metric.name, metric.task]) for metric in compared if (metric.name, metric.task) in blind]
+    found = {
+        "chance": {label(metric): f"{metric.chance:.3f}" for metric in compared},
+        "text_only": {label(metric): f"{other.value:.3f} {interval(other)}" for metric, other in pairs},
+    }
+    return {column: cells for column, cells in found.items() if cells}
+
+
+def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool, text_only: Sequence[Metric] = ()) -> None:
+    """Print the result: a table on a terminal, otherwise plain lines; beside numbers stand chance and a text-only baseline's, if any."""
     if not terminal:
-        for line in plain_lines(record, metrics):
+        for line in plain_lines(record, metrics, text_only):
             print(line)  # noqa: T201
         return
     from rich.console import Console
@@ -84,8 +99,12 @@ def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool
     table.add_column("")
     for column in ("value", "95 % interval over items", "n", "clusters"):
         table.add_column(column, justify="right")
+    columns = beside(metrics, text_only)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
     for metric in _headline_last(metrics):
-        cells = (label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters))
+        cells = [label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters)]
+        cells += [own.get(label(metric), "") for own in columns.values()]
         table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if metric.headline else "")
     Console().print(table)
     Console().print(Text(clean(errors(metrics))))
@@ -100,15 +119,10 @@ def _for_paper(record: RunRecord, metrics: Sequence[Metric]) -> list[Metric]:
 
 def protocol_lines(numbers: Mapping[str, Sequence[Metric]]) -> list[str]:
     """Set protocols side by side: a line per number that several have, its value under each, and how far they lie apart."""
-    names = list(numbers)
-    values = {name: {label(metric): metric.value for metric in metrics} for name, metrics in numbers.items()}
-    shared = [key for key in dict.fromkeys(key for one in values.values() for key in one) if sum(key in one for one in values.values()) > 1]
-    lines = [" ".join(["protocols", *names, "spread"])]
-    for key in shared:
-        found = [values[name].get(key) for name in names]
-        known = [value for value in found if value is not None]
-        cells = ["-" if value is None else f"{value:.3f}" for value in found]
-        lines.append(" ".join([key.replace(" ", "_"), *cells, f"{max(known) - min(known):.3f}"]))
+    lines = [" ".join(["protocols", *numbers, "spread"])]
+    for one in side_by_side(numbers):
+        cells = [f"{one.found[name].value:.3f}" if name in one.found else "-" for name in numbers]
+        lines.append(" ".join([label(next(iter(one.found.values()))).replace(" ", "_"), *cells, f"{one.spread:.3f}"]))
     headlines = {name: next((metric for metric in metrics if metric.headline), None) for name, metrics in numbers.items()}
     lines += [f"headline {name} {label(one)} {one.value:.3f} {interval(one)}" for name, one in headlines.items() if one is not None]
     return [clean(line) for line in lines]
@@ -136,16 +150,11 @@ def verdict_lines(verdicts: Mapping[str, Sequence[Score]], answers: Mapping[str,
         answers: The answer of each sample.
         shown: How many to quote.
     """
-    right: dict[str, dict[str, float]] = {}
-    for name, scores in verdicts.items():
-        for score in scores:
-            if "correct" in score.values:
-                right.setdefault(score.sample_id, {})[name] = score.values["correct"]
-    changed = {sample_id: by_name for sample_id, by_name in right.items() if len(set(by_name.values())) > 1}
-    lines = [f"verdicts: {len(changed)} of {len(right)} answers change between protocols"]
-    for sample_id, by_name in list(changed.items())[:shown]:
-        good = [name for name, value in by_name.items() if value == 1.0]
-        lines.append(f"  {sample_id} {answers.get(sample_id, '')[:_QUOTED]!r}: right under {', '.join(good) or 'none wholly'}")
+    changed, total = changed_verdicts(verdicts)
+    lines = [f"verdicts: {len(changed)} of {total} answers change between protocols"]
+    for one in changed[:shown]:
+        quoted = answers.get(one.sample_id, "")[:_QUOTED]
+        lines.append(f"  {one.sample_id} {quoted!r}: right under {', '.join(one.right) or 'none wholly'}")
     return [clean(line) for line in lines]
 
 

@@ -12,9 +12,10 @@ from jfeval.reports.curves import Curve, curves
 from jfeval.reports.gallery import build_gallery
 from jfeval.reports.html import environment, island, policy, static
 from jfeval.reports.images import BUDGET
+from jfeval.reports.sensitivity import sensitivity
 from jfeval.reports.status import Status, status
 from jfeval.reports.table import Cell, Table
-from jfeval.reports.tables import NOT_RANKED, Group, group_runs, leaderboard_table, recipe_tables, task_table
+from jfeval.reports.tables import NOT_RANKED, Group, group_runs, leaderboard_table, recipe_tables, task_table, withheld
 from jfeval.reports.text import benchmark_label, edition_words, flatten, label, one_line
 from jfeval.schema import Metric, RunRecord
 from jfeval.store import Store
@@ -87,7 +88,8 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
     records = [store.record() for store in ordered]
     gallery = build_gallery(ordered, budget=budget)
     style, script = static("report.css"), static("report.js")
-    single = records[0] if len(records) == 1 else None
+    shown = [store for store in ordered if not withheld(store.record())]
+    single = shown[0] if len(shown) == 1 else ordered[0] if len(ordered) == 1 else None
     return (
         environment()
         .get_template("report.html")
@@ -97,13 +99,14 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
             script=script,
             island=island(gallery.data),
             gallery=gallery,
-            title=_title(records),
+            title=_title([store.record() for store in shown] or records),
             kicker=", ".join(dict.fromkeys(f"{benchmark_label(r.benchmark)}, {r.edition} edition" for r in records)),
             editions=list(dict.fromkeys(edition_words(r.edition, r.benchmark) for r in records)),
-            headline=_headline(ordered[0]) if single else None,
-            facts=_facts(ordered[0]) if single else [],
+            headline=_headline(single) if single else None,
+            facts=_facts(single) if single else [],
             banners=[Banner(name=_name(r), status=status(r)) for r in records if not status(r).complete],
             sections=[_section(group) for group in groups],
+            sensitivities=[one for store in ordered if (one := sensitivity(store)) is not None],
             recipes=recipe_tables(ordered),
             version=", ".join(sorted({one_line(str(r.provenance.get("jfeval", "")), 40) for r in records} - {""})),
         )

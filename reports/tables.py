@@ -19,6 +19,7 @@ NOT_RANKED = ("prompt_any",)
 """Numbers that a leaderboard leaves to the task table: they grow with the number of tries and do not rank models."""
 
 _LAST = 1_000_000
+_SAME = 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +87,15 @@ def leaderboard_table(group: Group) -> Table:
     for run, own in zip(group.runs, metrics, strict=True):
         record = run.record()
         by_key = {(m.name, m.task): m for m in own}
-        cells = [Cell(value=record.model, mark=status(record).mark), Cell(value=record.seed)]
+        cells = [Cell(value=model_words(record), mark=status(record).mark), Cell(value=record.seed)]
         cells += [_metric_cell(by_key.get(key)) for key in keys]
         cells += [Cell(value=_finished(record)), Cell(value=record.edition), Cell(value=group.protocol)]
         cells += [Cell(value=_difference_words(record, differing))] if differing else []
         rows.append(tuple(cells))
+    chances = {key: chance for key in keys if (chance := _shared_chance(key, metrics)) is not None}
+    if chances:
+        cells = [Cell(value="guessing", mark="chance, computed from the rows"), Cell(), *(Cell(value=chances.get(key)) for key in keys)]
+        rows.append((*cells, *(Cell() for _ in columns[len(cells) :])))
     printed = references(group.benchmark, group.edition, group.protocol) if group.complete else []
     quoted = [(one, {key: one.values[key] for key in keys if key in one.values}) for one in printed]
     quoted = [(one, values) for one, values in quoted if values]
@@ -122,6 +127,8 @@ def task_table(store: Store, protocol: str | None = None) -> Table:
     score = Column(key="score", label="score", kind="metric", detail="Value of the row, with its 95 % interval over prompts.")
     columns = [Column(key="task", label="task"), score]
     columns += [Column(key=name, label=label(name), kind="metric", detail=_detail(metrics, name)) for name in more]
+    guessed = any(metric.chance is not None for metric in metrics)
+    columns += [Column(key="chance", label="chance", kind="number", detail="What guessing scores on the same rows.")] if guessed else []
     columns += [
         Column(key="n", label="n", kind="count", detail="Images or answers scored."),
         Column(key="clusters", label="prompts", kind="count"),
@@ -129,14 +136,15 @@ def task_table(store: Store, protocol: str | None = None) -> Table:
     rows = []
     for task in tasks:
         own = by_key.get((main, task))
-        rows.append(_task_row(label(task) if own is None else _task_label(own), own, [by_key.get((name, task)) for name in more]))
+        words = label(task) if own is None else _task_label(own)
+        rows.append(_task_row(words, own, [by_key.get((name, task)) for name in more], guessed=guessed))
     totals = []
     for metric in over_all:
         if metric.name in more and any(m.headline for m in over_all):
             continue
         beside = [by_key.get((name, "")) if metric.headline else None for name in more]
         totals.append(len(rows))
-        rows.append(_task_row(label(metric.name), metric, beside))
+        rows.append(_task_row(label(metric.name), metric, beside, guessed=guessed))
     mark = status(record).mark
     title = f"{benchmark_label(record.benchmark)}, {record.edition} edition, protocol {protocol}: {record.model}, seed {record.seed}"
     notes = [f"{label(m.name)}: {m.detail}" for m in over_all if m.detail]
@@ -214,10 +222,27 @@ def _metric_cell(metric: Metric | None) -> Cell:
     return Cell(value=float(metric.value), low=metric.ci_low, high=metric.ci_high, n=metric.n)
 
 
-def _task_row(name: str, metric: Metric | None, more: Sequence[Metric | None]) -> tuple[Cell, ...]:
+def _task_row(name: str, metric: Metric | None, more: Sequence[Metric | None], *, guessed: bool) -> tuple[Cell, ...]:
     """Build one row of a task table."""
     n, clusters = (metric.n, metric.clusters) if metric else (None, None)
-    return (Cell(value=name), _metric_cell(metric), *(_metric_cell(m) for m in more), Cell(value=n), Cell(value=clusters))
+    chance = [Cell(value=metric.chance if metric else None)] if guessed else []
+    return (Cell(value=name), _metric_cell(metric), *(_metric_cell(m) for m in more), *chance, Cell(value=n), Cell(value=clusters))
+
+
+def model_words(record: RunRecord) -> str:
+    """Name a run's model, and that it was not shown the images where it was not."""
+    return f"{record.model}, images withheld" if withheld(record) else record.model
+
+
+def withheld(record: RunRecord) -> bool:
+    """Tell whether a run asked its questions without their images."""
+    return record.data_identity.get("images_withheld") is True
+
+
+def _shared_chance(key: tuple[str, str], metrics: Sequence[Sequence[Metric]]) -> float | None:
+    """Return what guessing scores where that is the same for all runs of a group, to the digits shown."""
+    found = [m.chance for one in metrics for m in one if (m.name, m.task) == key and m.chance is not None]
+    return found[0] if found and max(found) - min(found) < _SAME else None
 
 
 def _detail(metrics: Sequence[Metric], name: str) -> str:
