@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jfeval import __version__, cli_inspect
+from jfeval.cli_bundle import bundle, unbundle
 from jfeval.cli_chat import chat
 from jfeval.cli_checkpoint import checkpoint
 from jfeval.cli_data import data
@@ -248,7 +249,9 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (generate, chat, train, data, sweep, checkpoint, cli_inspect.show, cli_inspect.compare, cli_inspect.audit):
+for _command in (generate, chat, train, data, sweep, checkpoint, bundle, unbundle):
+    main.add_command(_command)
+for _command in (cli_inspect.show, cli_inspect.compare, cli_inspect.audit):
     main.add_command(_command)
 
 
