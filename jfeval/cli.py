@@ -14,6 +14,7 @@ from jfeval.cli_data import data
 from jfeval.cli_evaluate import Refused, evaluate, run_settings, show, with_own
 from jfeval.cli_make import generate, train
 from jfeval.cli_options import FILE, FOLDER, BatchSize, engine_options, given, model_options, take_engine, together
+from jfeval.cli_suite import suite_command
 from jfeval.cli_sweep import sweep
 from jfeval.errors import DISK_ERRORS, UserError
 
@@ -249,7 +250,7 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (generate, chat, train, data, sweep, checkpoint, bundle, unbundle):
+for _command in (generate, chat, train, data, sweep, checkpoint, bundle, unbundle, suite_command):
     main.add_command(_command)
 for _command in (cli_inspect.show, cli_inspect.compare, cli_inspect.audit):
     main.add_command(_command)

@@ -1,0 +1,80 @@
+"""`jfeval suite`: several benchmarks in one command."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jfeval.cli_evaluate import Failed, carry_out, run_settings, too_many_failed, with_own
+from jfeval.cli_options import FOLDER, given, model_options, together
+from jfeval.errors import UserError
+
+if TYPE_CHECKING:
+    from jfeval.store import Store
+
+
+@click.command("suite")
+@click.argument("name", default="paper")
+@together(
+    click.option("--model", metavar="NAME", help="Model.  [default: janusflow-shapes]"),
+    click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]"),
+    click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
+    click.option("--data", type=FOLDER, help="Folder of official data, one folder a benchmark in it."),
+    click.option("--out", type=FOLDER, help="Folder of the runs and the report.  [default: folders under runs/]"),
+    click.option("--limit", type=int, help="Take N samples of each benchmark, spread evenly over its tasks."),
+    click.option("--batch-size", type=int, help="Images or questions per batch.  [default: 16]"),
+    click.option("--against", default="JanusFlow", show_default=True, help="Model whose printed numbers stand beside."),
+)
+@model_options
+def suite_command(*, name: str, against: str, data: Path | None, **options: object) -> None:
+    """Run all benchmarks of a suite and print what was measured beside what was printed.
+
+    Each benchmark is an ordinary run that goes on where it was stopped. One that cannot be run is named with its reason, the others go on,
+    and the exit status is then 1.
+
+    \b
+    jfeval suite
+    jfeval suite paper --model janusflow:JanusFlow-1.3B --edition official --data DATA
+    jfeval suite paper --limit 20
+    """  # noqa: D301
+    from jfeval import suite
+    from jfeval.console import clean
+    from jfeval.registry import load_benchmark, model_settings, split_place
+    from jfeval.reports.build import write_report
+    from jfeval.settings import resolve
+
+    values = given(options)
+    model_values = {key: values.pop(key) for key in ("guidance_scale", "num_steps") if key in values}
+    overrides = list(values.pop("overrides", ()))
+    common = resolve(run_settings(), values=values)
+    model, place = split_place(common.model)
+    model_settings(model, {**common.model_settings, **place, **model_values}, overrides)  # said once, not for every benchmark
+    stores: list[Store] = []
+    missing: dict[str, str] = {}
+    for entry in suite.suite(name):
+        own = data / entry.benchmark if data is not None else None
+        try:
+            settings = with_own(replace(suite.settings_of(entry, common), data=own), model_values, overrides, [])
+            click.echo(f"{entry.benchmark} ...", err=True)
+            benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
+            store = carry_out(settings, benchmark, overwrite=False, retry_failed=False, stop_early=True)
+        except (UserError, Failed) as error:
+            missing[entry.benchmark] = clean(str(error).split("\n", 1)[0])[:160]
+            continue
+        stores.append(store)
+        if too_many_failed(store, settings):
+            missing[entry.benchmark] = "more samples failed than --max-failures allows"
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("benchmark", "metric", "protocol", "measured", f"printed ({clean(against)})", box=None)
+    for line in suite.lines(stores, missing, against):
+        table.add_row(*(Text(cell) for cell in (line.benchmark, line.metric, line.protocol, line.measured, line.printed)))
+    Console(width=None if sys.stdout.isatty() else 250).print(table)
+    if stores:
+        click.echo(write_report(stores, suite.folder(common, name) / "report.html"))
+    if missing:
+        sys.exit(1)

@@ -1,0 +1,65 @@
+import pytest
+from click.testing import CliRunner
+
+from jfeval import suite
+from jfeval.cli import main
+from jfeval.errors import UserError
+from jfeval.reports.paper import PLACES, references
+from jfeval.schema import Metric
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, ["suite", *(str(one) for one in arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def two(registered, monkeypatch):
+    """A suite of a benchmark that the painter can do and one that it cannot."""
+    entries = (suite.Entry(benchmark="bright", protocol="kind"), suite.Entry(benchmark="geneval", protocol="official"))
+    monkeypatch.setitem(suite.SUITES, "two", entries)
+
+
+def test_each_benchmark_runs_and_what_cannot_is_named(two, tmp_path):
+    """The painter's pictures are too small for GenEval's oracle, which stops no other benchmark."""
+    result = invoke("two", "--model", "painter", "--limit", 6, "--out", tmp_path / "all", "--batch-size", 8)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[-1] == str(tmp_path / "all" / "report.html")
+    assert (tmp_path / "all" / "bright" / "run.json").is_file()
+    assert any(line.split()[:3] == ["bright", "overall", "kind"] for line in lines)
+    assert any(line.split()[:3] == ["geneval", "not", "run"] and "not 8x8" in line for line in lines)
+
+
+def test_an_unknown_suite_or_model_is_said_before_anything_runs(two, tmp_path):
+    assert "unknown suite 'papers'; did you mean 'paper'" in invoke("papers").output
+    result = invoke("two", "--model", "painte", "--out", tmp_path / "all")
+    assert result.exit_code == 2
+    assert "did you mean 'painter'" in result.output
+    assert not (tmp_path / "all").exists()
+    with pytest.raises(UserError, match="unknown suite"):
+        suite.suite("x")
+
+
+def test_the_papers_suite_asks_under_the_protocols_that_printed_numbers_are_held_against():
+    for entry in suite.SUITES["paper"]:
+        expected = {place.protocol for (benchmark, _), place in PLACES.items() if benchmark == entry.benchmark}
+        assert expected in ({entry.protocol}, set()), entry
+
+
+def test_measured_stands_beside_printed(tmp_path):
+    class Run:
+        def record(self):
+            return type("Record", (), {"benchmark": "geneval", "edition": "official", "protocol": "official"})
+
+        def metrics(self):
+            found = {"protocol": "official", "n": 2212, "clusters": 553}
+            overall = Metric(name="overall", value=0.5, ci_low=0.48, ci_high=0.52, headline=True, **found)
+            return [overall, Metric(name="image_mean", value=0.4, **found)]
+
+    printed = next(r for r in references("geneval", "official", "official") if r.model == "JanusFlow").values["overall", ""]
+    lines = list(suite.lines([Run()], {"mjhq": "no such edition"}, "JanusFlow"))
+    assert [(line.metric, line.measured, line.printed) for line in lines] == [
+        ("overall", "0.500 [0.480, 0.520] n=2212", f"{printed:.3f}"),
+        ("not run", "-", "no such edition"),
+    ]
+    assert next(suite.lines([Run()], {}, "Nobody")).printed == "-"
