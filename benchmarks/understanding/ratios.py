@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from jfeval.stats import Estimate, binomial_interval, t_interval
+from jfeval.stats import Estimate, binomial_interval, interval_of
 
 Row = tuple[float, float, Hashable]
 """Top, bottom and cluster of one row."""
@@ -82,5 +82,5 @@ def estimate(found: Ratio) -> Estimate:
         low, high = binomial_interval(found.value * counted, counted)
         return Estimate(value=found.value, se=None, ci_low=low, ci_high=high, n=found.n, clusters=counted)
     se = math.sqrt(counted / (counted - 1) * spread)
-    low, high = t_interval(found.value, se, counted - 1)
+    low, high = interval_of(found.value, se, counted - 1)
     return Estimate(value=found.value, se=se, ci_low=low, ci_high=high, n=found.n, clusters=counted, df=counted - 1)
