@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jfeval import provenance
 from jfeval.batching import UNMEASURED, batch_size_for
 from jfeval.errors import BadRequest, UserError
+from jfeval.files import encodable
 from jfeval.memory import is_out_of_memory, measure, release_memory
 from jfeval.plan import digest, image_jobs, request_size
 from jfeval.schema import ImageRequest, JsonObject, Output, Sample, TextRequest
@@ -32,6 +33,8 @@ Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
 
 MAX_PIXELS = 64_000_000
+MAX_TEXT = 1_000_000
+"""Characters of an answer that are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +206,9 @@ def _ask_questions(model: "Model", requests: Sequence[TextRequest]) -> list[_Ans
 
 
 def _store_answer(store: Store, sample: Sample, answer: _Answer) -> Output:
-    return Output(sample_id=sample.id, images=tuple(store.add_image(data) for data in answer.images), text=answer.text)
+    return Output(
+        sample_id=sample.id, images=tuple(store.add_image(data) for data in answer.images), text=encodable(answer.text)[:MAX_TEXT]
+    )
 
 
 def _encode(picture: "Image") -> bytes:
@@ -239,4 +244,4 @@ def _count_tokens(model: "Model", texts: Sequence[str]) -> int:
 
 def describe_error(error: BaseException) -> str:
     """Return an exception in one bounded line for a stored row, without anything that is known to be secret."""
-    return hide(f"{type(error).__name__}: {error}")[:500]
+    return hide(encodable(f"{type(error).__name__}: {error}"))[:500]

@@ -6,15 +6,20 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from jfeval.secrecy import hide
+
 if TYPE_CHECKING:
     import rich.progress
 
 _PLAIN_EVERY_SECONDS = 10.0
-_CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
+_CONTROL = dict.fromkeys(
+    (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000), 0x2028, 0x2029),
+    "�",
+)
 
 
 def clean(text: str) -> str:
-    """Return untrusted text without control characters, so that it cannot drive a terminal."""
+    """Return untrusted text that cannot drive a terminal: no control characters, no marks that reverse writing, no lone surrogates."""
     return text.translate(_CONTROL)
 
 
@@ -35,8 +40,10 @@ def setup_logging(*, verbose: bool = False) -> None:
 
 
 class _CleanFormatter(logging.Formatter):
+    """Formats records so that untrusted text in them drives no terminal and begins no line of its own."""
+
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record))
+        return clean(hide(super().format(record))).replace("\n", "\n    ")
 
 
 class Progress:

@@ -5,7 +5,13 @@ import re
 import tempfile
 from pathlib import Path
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PART = re.compile(r"\..{1,32}-[a-z0-9_]{8}\.part")
+
+
+def encodable(text: str) -> str:
+    """Return text that can be stored: lone surrogates, which no encoding has bytes for, become U+FFFD."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def is_part(name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError, unknown
+from jfeval.files import encodable
 from jfeval.schema import Edition, ImageJob, ImageRequest, JsonObject, Sample
 from jfeval.settings import RunSettings
 
@@ -139,6 +140,9 @@ def make_plan(settings: RunSettings, benchmark: "Benchmark") -> Plan:
     samples = benchmark.samples(edition, seed=settings.seed, data=settings.data)
     if not samples:
         raise UserError(f"{settings.benchmark} ({edition}) has no samples")
+    bad = next((sample.id for sample in samples if sample.id != encodable(sample.id)), None)
+    if bad is not None:
+        raise UserError(f"{settings.benchmark} ({edition}) has a sample whose id is no text that can be stored: {bad[:80]!a}")
     if len({sample.id for sample in samples}) < len(samples):
         raise UserError(f"{settings.benchmark} ({edition}) has samples with the same id")
     rows = evenly_spread(samples, settings.limit)

@@ -101,4 +101,5 @@ def _size(count: int) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+    return shown.replace("\n", "\n    ")  # so that no text begins a line of its own

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from jfeval.errors import UserError
-from jfeval.files import write_atomically
+from jfeval.files import encodable, write_atomically
 from jfeval.pictures import Pictures
 from jfeval.schema import Counts, ImageRequest, JsonObject, Judgement, Metric, Output, RunRecord, Sample, Score, TextRequest
 
@@ -273,16 +273,20 @@ def _scores_table(scores: Sequence[Score]) -> "pyarrow.Table":
 
     columns: dict[str, pyarrow.Array] = {
         "sample_id": pyarrow.array([s.sample_id for s in scores], pyarrow.string()),
-        "task": pyarrow.array([s.task for s in scores], pyarrow.string()),
-        "cluster": pyarrow.array([s.cluster for s in scores], pyarrow.string()),
+        "task": pyarrow.array([encodable(s.task) for s in scores], pyarrow.string()),
+        "cluster": pyarrow.array([encodable(s.cluster) for s in scores], pyarrow.string()),
         "index": pyarrow.array([s.index for s in scores], pyarrow.int32()),
-        "reason": pyarrow.array([s.reason for s in scores], pyarrow.string()),
+        "reason": pyarrow.array([encodable(s.reason) for s in scores], pyarrow.string()),
     }
     for name in sorted({name for score in scores for name in score.values}):
         columns[_VALUE_PREFIX + name] = pyarrow.array([s.values.get(name) for s in scores], pyarrow.float64())
     for name in sorted({name for score in scores for name in score.labels}):
-        columns[_LABEL_PREFIX + name] = pyarrow.array([s.labels.get(name) for s in scores], pyarrow.string())
+        columns[_LABEL_PREFIX + name] = pyarrow.array([_label(s, name) for s in scores], pyarrow.string())
     return pyarrow.table(columns)
+
+
+def _label(score: Score, name: str) -> str | None:
+    return encodable(score.labels[name]) if name in score.labels else None
 
 
 def _score_from(row: dict) -> Score:

@@ -173,7 +173,8 @@ def _patterns(rows: Sequence[Printed]) -> tuple[str, ...]:
             chance = math.prod(chances)
             fine = sum(one < 1 for one in chances)
             if reading.rows and fine >= _FEWEST and chance < _CHANCE and all(reading.explain(row.span) for row in group):
-                what = f"{one_line(source, 80) or 'one source'}: all {len(group)} numbers of {benchmark_label(benchmark)} {one_line(metric, 60)}"
+                name = f"{benchmark_label(benchmark)} {one_line(metric, 60)}"
+                what = f"{one_line(source, 80) or 'one source'}: all {len(group)} numbers of {name}"
                 found.append(f"{what} are shares of {reading.rows} rows ({reading.protocol}); by chance {chance:.2g}")
     return tuple(found)
 

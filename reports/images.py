@@ -10,6 +10,8 @@ from PIL import Image, UnidentifiedImageError
 BUDGET = 18 * 2**20
 """Most characters that all pictures of a report may take."""
 
+_MOST_PIXELS = 64_000_000
+"""A larger picture is not opened: a small file can claim any size."""
 _AS_IS_SIDE = 256
 """Longest side of a PNG that is shown untouched, in pixels."""
 
@@ -82,6 +84,8 @@ def _uri(data: bytes | None, level: _Level) -> str | None:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             longest = max(image.size)
+            if image.width * image.height > _MOST_PIXELS:
+                return None
             if level.as_is and image.format == "PNG" and longest <= _AS_IS_SIDE and len(data) <= _AS_IS_BYTES:
                 image.verify()
                 return _data_uri("image/png", data)

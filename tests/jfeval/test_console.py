@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jfeval import console, provenance
-from jfeval.executors.local import run_locally
+from jfeval.executors.local import Here
 
 
 @given(st.text())
@@ -32,7 +32,7 @@ def test_progress_with_nothing_to_do_says_nothing(capsys):
 
 def test_work_is_done_lazily_so_that_each_result_is_stored_before_the_next():
     done = []
-    results = run_locally(lambda item: done.append(item) or item * 2, [1, 2, 3])
+    results = Here(2).each(lambda state, item: done.append(item) or item * state, [1, 2, 3], None)
     assert next(results) == (1, 2)
     assert done == [1]
 
