@@ -28,7 +28,7 @@ class Source:
     weight: float = 1.0
     """Share among the sources of its kind, relative to theirs."""
     streaming: bool = True
-    """Read in order through a shuffling buffer, without copying anything to disk; otherwise in a true permutation of all rows."""
+    """Read in order, blocks of 1,000 rows shuffled, without copying anything to disk; otherwise in a true permutation of all rows."""
     image: str = "image"
     captions: str = "captions"
     questions: str = "questions"

@@ -10,6 +10,7 @@ Place n of a source's endless order is a pure function of (source, seed, n), so 
 cannot be used is counted and named, and its place is taken by the next good one; too many stop the run.
 """
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from jfeval.errors import UserError
@@ -29,7 +31,8 @@ from jfeval.models.training.rows import Row, Source, usable
 log = logging.getLogger(__name__)
 
 SOURCES_FILE = "sources.json"
-_SHUFFLE = 1000
+_BLOCK = 1000
+"""Rows of a stream that are held and shuffled together."""
 _CYCLE = 1000
 _READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 
@@ -99,7 +102,10 @@ def _open(source: Source) -> Any:  # noqa: ANN401 - a Dataset or an IterableData
             raise UserError(f"source {source.name!r}: no Parquet or JSON Lines file in {folder}")
         kind = _READERS[files[0].suffix]
         names = [str(file) for file in files if _READERS[file.suffix] == kind]
-        opened = datasets.load_dataset(kind, data_files={source.split: names}, split=source.split, streaming=source.streaming)
+        try:
+            opened = datasets.load_dataset(kind, data_files={source.split: names}, split=source.split, streaming=source.streaming)
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise _unreadable(source, error.__cause__ or error) from error
     elif not source.revision:
         raise UserError(f"source {source.name!r}: {source.path} is no folder; a data set of the hub needs its commit as revision")
     else:
@@ -108,6 +114,10 @@ def _open(source: Source) -> Any:  # noqa: ANN401 - a Dataset or an IterableData
     if isinstance(features.get(source.image), datasets.Image):
         opened = opened.cast_column(source.image, datasets.Image(decode=False))
     return opened
+
+
+def _unreadable(source: Source, error: BaseException) -> UserError:
+    return UserError(f"source {source.name!r} is empty, or a file of it is damaged: {str(error)[:200]}")
 
 
 class Reader:
@@ -170,28 +180,33 @@ class Reader:
         if self._stream is None or place < self._at:
             self._stream, self._at = self._from(place), place
         while True:
-            self._held = next(self._stream)
+            try:
+                self._held = next(self._stream)
+            except pa.ArrowException as error:
+                raise _unreadable(self.source, error) from error
             self._at += 1
             if self._at == place + 1:
                 return self._held
 
     def _from(self, place: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the stream's rows from a place on, epoch after epoch; each has an order of its own."""
+        """Yield the stream's rows from a place on, epoch after epoch, each block of rows in an order of its own."""
         epoch = 0
         while True:
             if self._rows:
                 epoch, place = epoch + place // self._rows, place % self._rows
-            shuffled = self._data.shuffle(seed=self.seed + epoch, buffer_size=_SHUFFLE)
-            count = 0
-            for row in shuffled.skip(place):
-                count += 1
-                yield row
-            if not count and not self._rows:  # the place lies beyond the first epoch: find out how long an epoch is
-                self._rows = sum(1 for _ in self._data)
+            block, offset = divmod(place, _BLOCK)
+            rows, count = iter(self._data.skip(block * _BLOCK)), 0
+            while held := list(itertools.islice(rows, _BLOCK)):
+                count += len(held)
+                order = np.random.default_rng([self.seed, epoch, block]).permutation(len(held))
+                yield from (held[int(i)] for i in order[offset:])
+                block, offset = block + 1, 0
+            if not self._rows:  # the end of an epoch was met for the first time, perhaps by a place that lies beyond it
+                self._rows = place - place % _BLOCK + count if count else sum(1 for _ in self._data)
                 if not self._rows:
                     raise UserError(f"source {self.source.name!r} is empty")
-                continue
-            self._rows = self._rows or place + count
+                if place >= self._rows:
+                    continue
             epoch, place = epoch + 1, 0
 
 

@@ -61,6 +61,14 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _no_cache_outside(tmp_path_factory, monkeypatch):
+    """Keep what `datasets` copies out of the user's own cache."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+
+
 def png(color, side=SIDE):
     """Encode a square of `color` on grey."""
     image = Image.new("RGB", (side, side), (150, 150, 150))
