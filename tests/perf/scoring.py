@@ -23,6 +23,7 @@ from jfeval.benchmarks.understanding.base import Understanding
 from jfeval.schema import Judgement, Sample, TextRequest
 
 LIMITS = {"pope": 3.0, "mmbench": 5.0}
+OPTIONS = {"A": "a first option", "B": "a second option", "C": "a third option", "D": "a fourth option"}
 YES_NO = ("Yes", "No", "yes.", "No, there is none.", "Yes, and it is not big", "", "There isn't", "NO", "I cannot tell.", "No\n")
 CHOICES = ("A", "B.", "(C)", "D", "**B**", "The answer is C", "second option", "", "A man stands there", "I can't process this file.")
 
@@ -50,15 +51,11 @@ def mmbench(rng: random.Random) -> list[tuple[Sample, str]]:
     rows, abilities = [], tuple(L2_ABBREVIATIONS)
     for number, count in enumerate(counts):
         for turn in range(count):
-            texts = {
-                letter: f"{letter.lower()} {word} option"
-                for letter, word in zip("ABCD"[:count], ("first", "second", "third", "fourth"), strict=False)
-            }
+            texts = dict(list(OPTIONS.items())[:count])
             reference = {"index": number + turn * ROTATION, "question": "Which?", "hint": "", **dict.fromkeys("ABCD", ""), **texts}
             reference |= {"answer": "ABCD"[turn], "category": f"leaf {number % 20}", "l2-category": abilities[number % 6], "split": "dev"}
-            sample = Sample(
-                id=str(reference["index"]), task="", request=TextRequest(question="?"), reference=reference, cluster=f"{number}"
-            )
+            asked, cluster = TextRequest(question="?"), f"{number}"
+            sample = Sample(id=str(reference["index"]), task="", request=asked, reference=reference, cluster=cluster)
             rows.append((sample, rng.choice(CHOICES)))
     return rows
 
@@ -80,16 +77,17 @@ def main() -> None:
     options = parser.parse_args()
     slow = False
     for benchmark, make in ((Pope(), pope), (MMBench(), mmbench)):
-        answered, times = make(random.Random(0)), []
+        answered = make(random.Random(0))
+        walls, cpus = [], []
         for _ in range(options.repeats):
-            started = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             count = score(benchmark, answered)
-            times.append(time.perf_counter() - started)
-        median, protocols = statistics.median(times), len(benchmark.protocols)
-        slow |= median >= LIMITS[benchmark.name]
-        print(
-            f"{benchmark.name}: {count // protocols} rows under {protocols} protocols in {median:.2f} s (limit {LIMITS[benchmark.name]:.0f} s)"
-        )
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        median, protocols, limit = statistics.median(walls), len(benchmark.protocols), LIMITS[benchmark.name]
+        slow |= median >= limit
+        took = f"{median:.2f} s wall, {statistics.median(cpus):.2f} s CPU"
+        print(f"{benchmark.name}: {count // protocols} rows under {protocols} protocols in {took} (limit {limit:.0f} s)")
     sys.exit(1 if slow else 0)
 
 
