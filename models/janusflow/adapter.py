@@ -10,7 +10,7 @@ from PIL import Image
 from jfeval.errors import UserError
 from jfeval.models.base import ImageJob
 from jfeval.models.hub import content_hash, local_folder
-from jfeval.models.janusflow import understanding
+from jfeval.models.janusflow import questions
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
@@ -72,7 +72,7 @@ class JanusFlowSystem:
     def converse(self, request: TextRequest, history: Sequence[Turn]) -> Iterator[str]:
         """Answer one request after earlier ones, piece by piece; pictures of earlier turns stay in sight."""
         earlier = [(_question(turn.request), turn.answer) for turn in history]
-        turns = tuple(understanding.Turn(text=asked.text, answer=answer, images=asked.images) for asked, answer in earlier)
+        turns = tuple(questions.Turn(text=asked.text, answer=answer, images=asked.images) for asked, answer in earlier)
         return self.pipeline.understanding.stream(replace(_question(request), history=turns))
 
     def option_losses(self, requests: Sequence[TextRequest]) -> list[list[float]]:

@@ -5,51 +5,26 @@ whatever follows that is equal. That beginning passes through the model once; on
 Attention is causal, so the outputs are those of the requests asked alone, up to float rounding.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby, takewhile
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from jfeval.errors import BadRequest, UserError
 from jfeval.models.janusflow.cache import KeyValueCache
-from jfeval.models.janusflow.decoding import Chooser, Decoding, continue_rows
+from jfeval.models.janusflow.decoding import Chooser, continue_rows
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
-from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, Message, Processor, format_prompt
+from jfeval.models.janusflow.processing import Message, Processor, format_prompt
+from jfeval.models.janusflow.questions import ImageTable, Question, Turn, all_images, with_placeholders
+
+__all__ = ["Likelihood", "Question", "Turn", "Understanding"]
 
 CACHE_BYTES = 4 << 30
 """Memory for keys and values by default."""
 _IMAGES_HELD = 64
 """Images whose embeddings are held at a time."""
-_IMAGES_ENCODED = 8
-"""Images that pass through the understanding encoder at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """An earlier question of a conversation, with its answer."""
-
-    text: str
-    answer: str
-    images: tuple[Image.Image, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A question about images, perhaps after earlier turns.
-
-    A text may say where its images stand by one ``<image_placeholder>`` for each; otherwise they come first, a line each.
-    """
-
-    text: str
-    images: tuple[Image.Image, ...] = ()
-    history: tuple[Turn, ...] = ()
-    system: str = ""
-    max_new_tokens: int = 32
-    decoding: Decoding = field(default_factory=Decoding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,27 +173,27 @@ class Understanding:
 
     # From questions to numbers.
 
-    def _windows(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], "_Images"]]:
+    def _windows(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], ImageTable]]:
         """Cut the questions into runs that show a bounded number of images, each image once."""
         rows: list[int] = []
-        images = _Images(self.model, self.processor)
+        images = ImageTable(self.model, self.processor)
         for row, question in enumerate(questions):
             if rows and len(images.pixels) >= _IMAGES_HELD:
                 yield rows, images
-                rows, images = [], _Images(self.model, self.processor)
-            for image in _all_images(question):
+                rows, images = [], ImageTable(self.model, self.processor)
+            for image in all_images(question):
                 images.add(image)
             rows.append(row)
         if rows:
             yield rows, images
 
-    def _sequence(self, question: Question, images: "_Images") -> _Sequence:
+    def _sequence(self, question: Question, images: ImageTable) -> _Sequence:
         messages: list[Message] = []
         for turn in question.history:
-            messages += [Message("User", _with_placeholders(turn.text, len(turn.images))), Message("Assistant", turn.answer)]
-        messages += [Message("User", _with_placeholders(question.text, len(question.images))), Message("Assistant", "")]
+            messages += [Message("User", with_placeholders(turn.text, len(turn.images))), Message("Assistant", turn.answer)]
+        messages += [Message("User", with_placeholders(question.text, len(question.images))), Message("Assistant", "")]
         ids, places = self.processor.conversation(format_prompt(messages, system=question.system, template=self.processor.template))
-        shown = tuple(images.index[id(image)] for image in _all_images(question))
+        shown = tuple(images.index[id(image)] for image in all_images(question))
         per_image = self.processor.tokens_per_image + 1
         table_rows = (index * per_image + offset for index in shown for offset in range(per_image))
         codes = [-1 - next(table_rows) if place else token for token, place in zip(ids, places, strict=True)]
@@ -231,7 +206,7 @@ class Understanding:
 
     # Through the model.
 
-    def _generate(self, questions: Sequence[Question], images: "_Images") -> Iterator[list[tuple[int, int]]]:
+    def _generate(self, questions: Sequence[Question], images: ImageTable) -> Iterator[list[tuple[int, int]]]:
         """Yield (row, token) pairs, step by step, batch after batch."""
         sequences = [self._sequence(question, images) for question in questions]
         context = self.model.config.language.max_position_embeddings
@@ -251,7 +226,7 @@ class Understanding:
                 yield [(started.rows[place], token) for place, token in step]
 
     @torch.no_grad()
-    def _start(self, sequences: Sequence[_Sequence], images: "_Images", *, room: int) -> Iterator[_Started]:
+    def _start(self, sequences: Sequence[_Sequence], images: ImageTable, *, room: int) -> Iterator[_Started]:
         """Pass all sequences through the model, common beginnings once, in batches that fit into the memory for keys and values."""
         budget = self.cache_bytes // 2 // self._bytes_per_token()
         groups = sorted(self._groups(sequences), key=lambda group: len(group.prefix))
@@ -291,7 +266,7 @@ class Understanding:
     def _padded(self, codes: list[list[int]]) -> PromptBatch:
         return PromptBatch.from_lists(codes, pad_id=self.processor.pad_id, device=self.model.device)
 
-    def _forward(self, batch: PromptBatch, images: "_Images", cache: KeyValueCache) -> Tensor:
+    def _forward(self, batch: PromptBatch, images: ImageTable, cache: KeyValueCache) -> Tensor:
         """Embed codes, images included, and run the language model; returns outputs (B, T, D)."""
         embeds = self.model.embed(batch.ids.clamp(min=0))
         if bool((batch.ids < 0).any()):
@@ -302,55 +277,6 @@ class Understanding:
         language = self.model.config.language
         width = language.hidden_size // language.num_attention_heads * language.num_key_value_heads
         return 2 * language.num_hidden_layers * width * self.model.dtype.itemsize
-
-
-class _Images:
-    """The different images of some questions: equal pixels are one image, whatever objects hold them."""
-
-    def __init__(self, model: JanusFlow, processor: Processor) -> None:
-        self.model, self.processor = model, processor
-        self.index: dict[int, int] = {}
-        """Identity of an image object to its number."""
-        self.pixels: list[Tensor] = []
-        self._known: dict[bytes, int] = {}
-        self._table: Tensor | None = None
-
-    def add(self, image: Image.Image) -> None:
-        """Count an image in."""
-        if id(image) in self.index:
-            return
-        pixels = self.processor.images(image)
-        digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
-        if digest not in self._known:
-            self._known[digest] = len(self.pixels)
-            self.pixels.append(pixels)
-        self.index[id(image)] = self._known[digest]
-
-    def table(self) -> Tensor:
-        """Return the embeddings of all images, one after the other (images * (1 + N), D); computed on the first call."""
-        if self._table is None:
-            device = self.model.device
-            portions = torch.stack(self.pixels).split(_IMAGES_ENCODED)
-            self._table = torch.cat([self.model.embed_images(portion.to(device)).flatten(0, 1) for portion in portions])
-        return self._table
-
-
-def _all_images(question: Question) -> list[Image.Image]:
-    return [image for turn in question.history for image in turn.images] + list(question.images)
-
-
-def _with_placeholders(text: str, images: int) -> str:
-    """Return the text with one placeholder for each image.
-
-    Raises:
-        BadRequest: There are other than one placeholder for each image, or neither text nor image.
-    """
-    placeholders = text.count(IMAGE_PLACEHOLDER)
-    if placeholders and placeholders != images:
-        raise BadRequest(f"the question has {placeholders} image placeholders but {images} images")
-    if not text.strip() and not images:
-        raise BadRequest("the question is empty; ask something, or show an image")
-    return text if placeholders else f"{IMAGE_PLACEHOLDER}\n" * images + text
 
 
 def _fitting(items: Sequence, sizes: Sequence[int], budget: int) -> Iterator[list]:
