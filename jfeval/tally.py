@@ -6,7 +6,7 @@ from dataclasses import replace
 from jfeval import provenance
 from jfeval.asking import Drawn
 from jfeval.locks import record_held
-from jfeval.schema import Json, JsonObject, Judgement, Output, RunRecord
+from jfeval.schema import Json, JsonObject, RunRecord
 from jfeval.store import Store
 
 
@@ -30,14 +30,14 @@ def update_counts(store: Store, *, protocol: str | None = None, spent: Spent | N
 
 
 def _update_counts(store: Store, protocol: str | None, spent: Spent) -> RunRecord:
-    record, outputs, asked = store.record(), store.outputs(), store.sample_ids()
-    judgements = store.judgements() if record.judge_fingerprint else {}
+    record, outputs, asked = store.record(), store.output_facts(), store.sample_ids()
+    judgements = store.judgement_errors() if record.judge_fingerprint else {}
     errors = _errors(asked, outputs, judgements)
-    drawn = [i for i in asked if i in outputs and not outputs[i].error]
+    drawn = [i for i in asked if i in outputs and not outputs[i][0]]
     finished = sum(1 for i in drawn if i not in errors and (not record.judge_fingerprint or i in judgements))
     seconds = {stage: round(value, 3) for stage, value in store.stage_seconds().items()}
     facts = provenance.add_cost(provenance.add_cost(record.provenance, spent.cost), provenance.cost(0, 0.0))
-    facts |= {"seconds": {**stored_seconds(record), **seconds}, "images": sum(len(outputs[i].images) for i in drawn)}
+    facts |= {"seconds": {**stored_seconds(record), **seconds}, "images": sum(outputs[i][1] for i in drawn)}
     if spent.halved:
         known = facts.get("out_of_memory")
         facts["out_of_memory"] = [*(known if isinstance(known, list) else []), *({"tried": a, "then": b} for a, b in spent.halved)]
@@ -56,19 +56,14 @@ def stored_seconds(record: RunRecord) -> dict[str, Json]:
 def failure_summary(store: Store, *, shown: int = 5) -> str:
     """Say which samples failed and why, the first few of them."""
     asked = store.sample_ids()
-    judgements = store.judgements() if store.record().judge_fingerprint else {}
-    errors = _errors(asked, store.outputs(), judgements)
+    judgements = store.judgement_errors() if store.record().judge_fingerprint else {}
+    errors = _errors(asked, store.output_facts(), judgements)
     lines = [f"  {sample_id}: {reason}" for sample_id, reason in list(errors.items())[:shown]]
     more = [f"  and {len(errors) - shown} more"] if len(errors) > shown else []
     return "\n".join([f"{len(errors)} of {len(asked)} samples failed:", *lines, *more])
 
 
-def _errors(asked: list[str], outputs: Mapping[str, Output], judgements: Mapping[str, Judgement]) -> dict[str, str]:
+def _errors(asked: list[str], outputs: Mapping[str, tuple[str, int]], judgements: Mapping[str, str]) -> dict[str, str]:
     """Return why each failed sample failed, in the samples' order."""
-    found: dict[str, str] = {}
-    for sample_id in asked:
-        output, judgement = outputs.get(sample_id), judgements.get(sample_id)
-        reason = (output.error if output else "") or (judgement.error if judgement else "")
-        if reason:
-            found[sample_id] = reason
-    return found
+    reasons = ((sample_id, outputs.get(sample_id, ("", 0))[0] or judgements.get(sample_id, "")) for sample_id in asked)
+    return {sample_id: reason for sample_id, reason in reasons if reason}
