@@ -23,11 +23,13 @@ _PUBLIC = {
     "load_model": "jfeval.registry",
     "load_benchmark": "jfeval.registry",
     "load_runs": "jfeval.reports.runs",
+    "evaluate": "jfeval.live",
 }
 
-__all__ = ["JanusFlow", "JanusFlowConfig", "__version__", "load_benchmark", "load_model", "load_runs"]
+__all__ = ["JanusFlow", "JanusFlowConfig", "__version__", "evaluate", "load_benchmark", "load_model", "load_runs"]
 
 if TYPE_CHECKING:
+    from jfeval.live import evaluate
     from jfeval.models.janusflow.config import JanusFlowConfig
     from jfeval.models.janusflow.model import JanusFlow
     from jfeval.registry import load_benchmark, load_model

@@ -16,6 +16,7 @@ from jfeval.cli_make import generate, train
 from jfeval.cli_options import FILE, FOLDER, BatchSize, engine_options, given, model_options, take_engine, together
 from jfeval.cli_suite import suite_command
 from jfeval.cli_sweep import sweep
+from jfeval.cli_train import export, watch
 from jfeval.errors import DISK_ERRORS, UserError
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (generate, chat, train, data, sweep, checkpoint, bundle, unbundle, suite_command):
+for _command in (generate, chat, train, watch, export, data, sweep, checkpoint, bundle, unbundle, suite_command):
     main.add_command(_command)
 for _command in (cli_inspect.show, cli_inspect.compare, cli_inspect.audit):
     main.add_command(_command)

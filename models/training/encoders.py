@@ -101,14 +101,37 @@ def frozen_always(model: JanusFlow) -> tuple[str, ...]:
 
 def save_stage(model: JanusFlow, folder: Path) -> None:
     """Write a stage's model: in the published form where that has names for everything, in its own otherwise."""
-    encoder: nn.Module = model.vision_und_enc_model
-    if not isinstance(encoder, LatentEncoder):
+    if not isinstance(model.vision_und_enc_model, LatentEncoder):
         model.save_pretrained(folder, dtype=torch.float32)
         return
-    reading: Reading = "separate" if encoder.own else "shared"
-    config = {**model.config.to_published(), "understanding_through": reading, "understanding_vae": encoder.vae_config}
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    save_config(model, folder)
     save_file({name: tensor.float().contiguous() for name, tensor in model.state_dict().items()}, folder / VARIANT_WEIGHTS)
+
+
+def save_config(model: JanusFlow, folder: Path) -> None:
+    """Write ``config.json``: the published form, and, for a model that understands through latents, how and with which VAE."""
+    config = model.config.to_published()
+    encoder: nn.Module = model.vision_und_enc_model
+    if isinstance(encoder, LatentEncoder):
+        config |= {"understanding_through": "separate" if encoder.own else "shared", "understanding_vae": encoder.vae_config}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def empty_model(folder: Path) -> JanusFlow:
+    """Build the model that ``config.json`` describes, with weights that mean nothing.
+
+    Raises:
+        UserError: The folder has no such file, or one of a kind that this version does not know.
+    """
+    config = JanusFlowConfig.from_file(folder)
+    stored = json.loads((folder / "config.json").read_text("utf-8"))
+    model = JanusFlow(config)
+    reading = stored.get("understanding_through", "contrastive")
+    if reading not in get_args(Reading):
+        raise UserError(f"{folder}/config.json says understanding_through = {reading!r}; known are {', '.join(get_args(Reading))}")
+    if reading != "contrastive":
+        read_through_latents(model, AutoencoderKL.from_config(stored["understanding_vae"]), reading, seed=0)  # pyright: ignore[reportArgumentType]
+    return model
 
 
 def load_stage(folder: Path) -> JanusFlow:
@@ -119,12 +142,7 @@ def load_stage(folder: Path) -> JanusFlow:
     """
     if not (folder / VARIANT_WEIGHTS).is_file():
         return JanusFlow.from_pretrained(folder, dtype=torch.float32)
-    stored = json.loads((folder / "config.json").read_text("utf-8"))
-    reading = stored.get("understanding_through")
-    if reading not in get_args(Reading):
-        raise UserError(f"{folder}/config.json says understanding_through = {reading!r}; known are {', '.join(get_args(Reading))}")
-    model = JanusFlow(JanusFlowConfig.from_published(stored))
-    read_through_latents(model, AutoencoderKL.from_config(stored["understanding_vae"]), reading, seed=0)  # pyright: ignore[reportArgumentType]
+    model = empty_model(folder)
     model.load_state_dict(load_file(folder / VARIANT_WEIGHTS))
     return model.eval()
 

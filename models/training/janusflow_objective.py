@@ -107,6 +107,13 @@ class JanusFlowObjective:
         """Name the scenes of a batch."""
         return batch.ids
 
+    def tokens(self, batch: MixedBatch) -> int:
+        """Count the tokens of a batch that the language model reads, padding included."""
+        text = sum(part.ids.numel() for part in (batch.understanding, batch.text) if part is not None)
+        if batch.flow is None:
+            return text
+        return text + batch.flow.prompts.ids.numel() + len(batch.flow.t) * (self.model.config.image_tokens + 1)
+
     def found(self) -> Mapping[str, Any]:
         """Return what a finished training tells about its data, beyond the losses."""
         return {}

@@ -123,7 +123,7 @@ class Mixture:
         out = self.settings.leave_out
         kept = [*(() if "generation" in out else drawing), *(() if "understanding" in out else talking)]
         return MixedBatch(
-            ids=tuple(self.scenes.ids[int(i)] for i in kept),
+            ids=(*(self.scenes.ids[int(i)] for i in kept), *(f"text {int(i)}" for i in (() if "text" in out else reading))),
             flow=None if "generation" in out else flow,
             understanding=None if "understanding" in out else understanding,
             text=None if "text" in out else text,

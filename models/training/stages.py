@@ -13,14 +13,13 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import FlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import from_parts
 from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
-from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.janusflow.processing import Processor
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
 from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.corpus import plain_texts
@@ -38,6 +37,7 @@ from jfeval.models.training.loop import fit
 from jfeval.models.training.mixture import Mixture
 from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.part import Part
+from jfeval.models.training.snapshots import companion, plain_processor
 from jfeval.models.training.sources import SOURCES_FILE, read_settings
 from jfeval.models.training.stream import PackedObjective, StreamMixture
 
@@ -77,7 +77,8 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     objective = build(model, head, target, vae, processor, settings, part)
     pipeline, scored = JanusFlowPipeline(model, processor, vae), part.evaluate
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
-    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate)
+    describe = companion(model, part.inputs["tokenizer"] / "tokenizer", part.inputs["vae"] / VAE_FOLDER)
+    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate, companion=describe)
     save_stage(model, part.folder)
     if head is not None:
         save_file(head.state_dict(), part.folder / HEAD_FILE)
@@ -188,10 +189,8 @@ def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> Ali
 
 
 def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
-    """Load the tokenizer that an earlier part trained."""
-    images = ImageProcessor(image_size=model.config.vision.image_size)
-    loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer / "tokenizer", local_files_only=True)
-    return Processor(loaded, images, tokens_per_image=model.config.vision.tokens)
+    """Load the tokenizer that an earlier part trained, from the part's folder."""
+    return plain_processor(tokenizer / "tokenizer", model)
 
 
 def draw_samples(pipeline: JanusFlowPipeline, settings: StageSettings, path: Path, columns: int = 4, scale: int = 3) -> None:

@@ -172,6 +172,10 @@ class PackedObjective(JanusFlowObjective):
         """Name the samples of a batch."""
         return batch.ids
 
+    def tokens(self, batch: PackedBatch) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Count the tokens of a batch, without what fills its rows."""
+        return int((batch.documents >= 0).sum())
+
     def found(self) -> Mapping[str, Any]:
         """Return the rows that could not be used, by source."""
         return {"skipped": self.stream.kinds.skipped()}

@@ -1,0 +1,91 @@
+"""What one does beside a training: score its checkpoints as they appear, and turn one into a model. Part of `jfeval.cli`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from jfeval.cli_options import FOLDER
+from jfeval.errors import UserError
+
+_EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=_EXISTING)
+@click.option("--benchmark", "benchmarks", multiple=True, default=("geneval",), show_default=True, help="Benchmark; may be repeated.")
+@click.option("--limit", type=click.IntRange(1), default=60, show_default=True, help="Samples per benchmark.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the sampler.")
+@click.option("--every", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds between looks.")
+@click.option("--once", is_flag=True, help="Score what is there and stop.")
+@click.option("--live", is_flag=True, help="Score the weights as they are, not their moving average.")
+@click.option("--out", type=FOLDER, default=Path("runs/watch"), show_default=True, help="Folder of the runs.")
+def watch(
+    *, folder: Path, benchmarks: tuple[str, ...], limit: int, overrides: tuple[str, ...], every: float, once: bool, live: bool, out: Path
+) -> None:
+    """Score the checkpoints of a training as they appear in FOLDER, the folder of its stage.
+
+    Give the training `loop.keep_checkpoints=100`, or it deletes them before they are seen. Checkpoints that were scored are not scored
+    again; `jfeval report OUT/*` draws the learning curve.
+
+    \b
+    jfeval watch train/stage2 --benchmark geneval --benchmark pope --limit 60
+    """  # noqa: D301
+    import dataclasses
+
+    from jfeval.models.janusflow.settings import SamplerSettings
+    from jfeval.models.training.snapshots import checkpoints, step_of
+    from jfeval.registry import check_name
+    from jfeval.settings import resolve
+
+    for benchmark in benchmarks:
+        check_name("benchmark", benchmark)
+    sampler = dataclasses.asdict(resolve(SamplerSettings, overrides=overrides))
+    seen: set[int] = set()
+    while True:
+        for checkpoint in checkpoints(folder):
+            if (step := step_of(checkpoint)) not in seen:
+                seen.add(step)
+                _score(checkpoint, step, benchmarks, limit=limit, sampler=sampler, averaged=not live, out=out)
+        if once:
+            return
+        time.sleep(every)
+
+
+def _score(
+    checkpoint: Path, step: int, benchmarks: tuple[str, ...], *, limit: int, sampler: dict[str, object], averaged: bool, out: Path
+) -> None:
+    """Score one checkpoint; one that its training deletes meanwhile is passed over."""
+    from jfeval.live import evaluate
+    from jfeval.models.training.snapshots import load_checkpoint
+
+    try:
+        pipeline = load_checkpoint(checkpoint, averaged=averaged)
+    except (OSError, UserError) as error:
+        if checkpoint.is_dir():
+            raise
+        click.echo(f"step {step}: gone before it was read ({type(error).__name__}); let the training keep more", err=True)
+        return
+    scores = evaluate(pipeline, benchmarks, limit=limit, step=step, sampler=sampler, name="watched", out=out)
+    click.echo(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+
+@click.command("export")
+@click.argument("checkpoint", type=_EXISTING)
+@click.option("--out", type=FOLDER, required=True, help="Folder to write; new or empty.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True, help="Of the weights."
+)
+@click.option("--live", is_flag=True, help="Write the weights as they are, not their moving average.")
+def export(*, checkpoint: Path, out: Path, dtype: str, live: bool) -> None:
+    """Write a CHECKPOINT of a stage (a folder step-...) as a model that anybody can load.
+
+    \b
+    jfeval export train/stage2/checkpoints/step-00001000 --out my-model
+    jfeval run --model janusflow --set path=my-model
+    """  # noqa: D301
+    import torch
+
+    from jfeval.models.training.snapshots import export_checkpoint
+
+    click.echo(export_checkpoint(checkpoint, out, averaged=not live, dtype=getattr(torch, dtype)))

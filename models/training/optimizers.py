@@ -1,0 +1,83 @@
+"""AdamW, and Muon for hidden matrices where a training asks for it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from jfeval.errors import UserError
+
+if TYPE_CHECKING:
+    from jfeval.models.training.loop import LoopSettings
+
+
+class Optimizers:
+    """AdamW, and Muon where a training asks for it, stepped and stored as one."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Return every group of every part; each keeps its rate's ``scale``."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def set_rate(self, rate: float) -> None:
+        """Set every group's rate to its own scale times `rate`."""
+        for group in self.param_groups:
+            group["lr"] = rate * group["scale"]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Update the parameters."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs."""
+        return {str(number): part.state_dict() for number, part in enumerate(self.parts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for number, part in enumerate(self.parts):
+            part.load_state_dict(state[str(number)])
+
+
+def make_optimizer(
+    settings: "LoopSettings", groups: Sequence[tuple[float, Sequence[nn.Parameter]]], matrices: Sequence[nn.Parameter] = ()
+) -> Optimizers:
+    """Build the optimiser, with weight decay on matrices and kernels only.
+
+    Args:
+        settings: Which optimiser, and its rates.
+        groups: (learning rate scale, parameters) pairs.
+        matrices: Those of the parameters that are hidden matrices, which muon updates where the settings ask for it.
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101 (AdamW); Jordan et al., "Muon", 2024; Liu et al., arXiv 2502.16982 (update scale).
+    """
+    orthogonal = {id(p) for p in matrices} if settings.optimizer == "muon" else set()
+    adamw, muon = [], []
+    for scale, parameters in groups:
+        trainable = [p for p in parameters if p.requires_grad]
+        plain = [p for p in trainable if id(p) not in orthogonal]
+        for decay, chosen in (
+            (settings.weight_decay, [p for p in plain if p.ndim > 1]),
+            (0.0, [p for p in plain if p.ndim <= 1]),
+        ):
+            if chosen:
+                adamw.append({"params": chosen, "weight_decay": decay, "scale": scale})
+        if hidden := [p for p in trainable if id(p) in orthogonal]:
+            muon.append({"params": hidden, "weight_decay": settings.weight_decay, "scale": scale * settings.matrix_scale})
+    parts: list[torch.optim.Optimizer] = []
+    if adamw:
+        parts.append(torch.optim.AdamW(adamw, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True))
+    if muon:
+        parts.append(torch.optim.Muon(muon, lr=settings.learning_rate, adjust_lr_fn="match_rms_adamw"))
+    if not parts:
+        raise UserError("the objective trains no parameter")
+    return Optimizers(parts)

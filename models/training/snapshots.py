@@ -1,0 +1,103 @@
+"""Checkpoints of a stage as models: to be scored while the training goes on, or exported for anybody to load."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
+
+from jfeval.errors import UserError
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
+from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.training.encoders import VARIANT_WEIGHTS, empty_model, save_config, save_stage
+
+PIPELINE_FILE = "pipeline.json"
+_MODEL, _CHECKPOINT = "model.", "step-"
+
+
+def companion(model: JanusFlow, tokenizer: Path, vae: Path) -> Callable[[Path], None]:
+    """Return what writes into a checkpoint the model's sizes and where its tokenizer and VAE lie."""
+
+    def write(folder: Path) -> None:
+        save_config(model, folder)
+        places = {"tokenizer": str(tokenizer.resolve()), "vae": str(vae.resolve())}
+        (folder / PIPELINE_FILE).write_text(json.dumps(places, indent=1) + "\n", encoding="utf-8")
+
+    return write
+
+
+def plain_processor(tokenizer: Path, model: JanusFlow) -> Processor:
+    """Load a tokenizer's folder for a model that this package trains."""
+    images = ImageProcessor(image_size=model.config.vision.image_size)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer, local_files_only=True)
+    return Processor(loaded, images, tokens_per_image=model.config.vision.tokens)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the whole checkpoints in a folder or its ``checkpoints``, oldest first."""
+    found = [p for place in (folder, folder / "checkpoints") for p in place.glob(f"{_CHECKPOINT}*") if (p / "state.json").is_file()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the updates done before a checkpoint was written."""
+    return int(checkpoint.name.removeprefix(_CHECKPOINT))
+
+
+def load_checkpoint(checkpoint: Path, *, averaged: bool = True) -> JanusFlowPipeline:
+    """Load a checkpoint as a pipeline.
+
+    Args:
+        checkpoint: A folder ``step-...`` of a stage.
+        averaged: Take the moving average of the weights, where one was kept, as the published model does.
+
+    Raises:
+        UserError: It is no checkpoint of a stage, or what it refers to is gone.
+    """
+    if not (checkpoint / PIPELINE_FILE).is_file():
+        raise UserError(f"{checkpoint} is no checkpoint of a stage: it has no {PIPELINE_FILE}; give a folder step-... of one")
+    model = empty_model(checkpoint)
+    stored = {n.removeprefix(_MODEL): t for n, t in load_file(checkpoint / "model.safetensors").items() if n.startswith(_MODEL)}
+    average = checkpoint / "ema.safetensors"
+    if averaged and average.is_file():
+        stored |= {n.removeprefix(_MODEL): t for n, t in load_file(average).items() if n.startswith(_MODEL)}
+    missing = sorted(model.state_dict().keys() - stored.keys())
+    if missing and not model.config.language.tie_word_embeddings:
+        raise UserError(f"{checkpoint} lacks {len(missing)} tensors, among them {missing[0]}")
+    model.load_state_dict(stored, strict=False)
+    places = {name: Path(path) for name, path in json.loads((checkpoint / PIPELINE_FILE).read_text("utf-8")).items()}
+    for name, path in places.items():
+        if not path.is_dir():
+            raise UserError(f"the {name} of {checkpoint} is no longer at {path}; put it back, or mend {PIPELINE_FILE}")
+    vae = AutoencoderKL.from_pretrained(places["vae"], local_files_only=True)
+    return JanusFlowPipeline(model.eval(), plain_processor(places["tokenizer"], model), vae)
+
+
+def export_checkpoint(checkpoint: Path, out: Path, *, averaged: bool = True, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a checkpoint as one folder: ``save_pretrained`` form, tokenizer and VAE; `JanusFlowPipeline.from_pretrained` reads it.
+
+    A model that understands through latents has no published form; it is written as `encoders.load_stage` reads it.
+
+    Raises:
+        UserError: See `load_checkpoint`; or ``out`` is not empty.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; name a new folder")
+    pipeline = load_checkpoint(checkpoint, averaged=averaged)
+    out.mkdir(parents=True, exist_ok=True)
+    save_stage(pipeline.model, out)
+    if not (out / VARIANT_WEIGHTS).is_file() and dtype != torch.float32:
+        pipeline.model.save_pretrained(out, dtype=dtype)
+    places = json.loads((checkpoint / PIPELINE_FILE).read_text("utf-8"))
+    for file in sorted(Path(places["tokenizer"]).glob("tokenizer*.json")):
+        shutil.copyfile(file, out / file.name)
+    pipeline.vae.save_pretrained(out / VAE_FOLDER, safe_serialization=True)
+    images = pipeline.processor.images
+    preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
+    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")
+    return out

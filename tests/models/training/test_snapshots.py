@@ -1,0 +1,139 @@
+"""Checkpoints in the middle of a training: scored by another process, exported, and scored live."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import jfeval
+from jfeval.cli_train import export, watch
+from jfeval.errors import UserError
+from jfeval.models.janusflow.pipeline import JanusFlowPipeline
+from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.training.loop import PausedError
+from jfeval.models.training.recipe import train
+from jfeval.models.training.snapshots import checkpoints, load_checkpoint
+
+SAMPLER = {"num_steps": 2, "guidance_scale": 1.0}
+
+
+@pytest.fixture(scope="module")
+def paused(made, tmp_path_factory):
+    """A stage that was stopped after two of its three updates, with a checkpoint of each."""
+    import shutil
+
+    out = tmp_path_factory.mktemp("paused") / "out"
+    shutil.copytree(made, out)
+    shutil.rmtree(out / "stage2")
+    keys = ["loop.checkpoint_minutes=0", "loop.keep_checkpoints=9"]
+    recipe = made.parent / "recipe.yaml"
+    for _ in range(2):
+        with pytest.raises(PausedError):
+            train(recipe, out, only=["stage2"], overrides=[f"stage2.{k}" for k in (*keys, "loop.time_limit_minutes=1e-9")])
+    return out / "stage2"
+
+
+def test_checkpoints_are_kept_as_many_as_asked(paused):
+    assert [p.name for p in checkpoints(paused)] == ["step-00000001", "step-00000002"]
+
+
+def test_a_checkpoint_is_the_averaged_model_or_the_live_one(paused):
+    newest = checkpoints(paused)[-1]
+    averaged, live = (load_checkpoint(newest, averaged=flag).model.state_dict() for flag in (True, False))
+    from safetensors.torch import load_file
+
+    stored, average = load_file(newest / "model.safetensors"), load_file(newest / "ema.safetensors")
+    name = "language_model.lm_head.weight"
+    assert torch.equal(averaged[name], average[f"model.{name}"])
+    assert torch.equal(live[name], stored[f"model.{name}"])
+    assert not torch.equal(averaged[name], live[name])
+
+
+def test_an_exported_checkpoint_draws_what_the_checkpoint_draws(paused, tmp_path):
+    newest = checkpoints(paused)[-1]
+    result = CliRunner().invoke(export, [str(newest), "--out", str(tmp_path / "model")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    loaded, direct = JanusFlowPipeline.from_pretrained(tmp_path / "model"), load_checkpoint(newest)
+    settings = SamplerSettings(num_steps=2)
+    one, two = (p.draw_latents(["a red square"], [3], settings) for p in (loaded, direct))
+    assert torch.equal(one, two)
+    with pytest.raises(UserError, match="is not empty"):
+        CliRunner().invoke(export, [str(newest), "--out", str(tmp_path / "model")], catch_exceptions=False)
+    with pytest.raises(UserError, match=r"no pipeline\.json"):
+        load_checkpoint(paused)
+
+
+def test_watching_scores_every_checkpoint_once(paused, tmp_path):
+    args = [str(paused), "--once", "--benchmark", "gqa", "--limit", "3", "--out", str(tmp_path), "--set", "num_steps=2"]
+    result = CliRunner().invoke(watch, args, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert [line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("step")] == ["step 1", "step 2"]
+    runs = jfeval.load_runs(str(tmp_path / "*"))
+    assert len(runs.metrics.query("headline")) == 2
+    record = json.loads((tmp_path / "gqa-step00000002" / "run.json").read_text())
+    assert record["model_identity"]["step"] == 2
+
+
+def test_a_live_model_is_scored_in_anybodys_loop(paused, tmp_path):
+    pipeline = load_checkpoint(checkpoints(paused)[-1])
+    draw = pipeline.draw
+    pipeline.draw = lambda *args: [image.resize((64, 64)) for image in draw(*args)]  # the world's judge reads no smaller ones
+    pipeline.model.train()
+    parameter = next(pipeline.model.parameters())
+    before = parameter.data_ptr()
+    scores = []
+    for step in (10, 20, 30):
+        with torch.no_grad():
+            parameter.add_(0.01)
+        scores.append(jfeval.evaluate(pipeline, ["geneval"], limit=3, step=step, sampler=SAMPLER, out=tmp_path))
+    assert all(0 <= s["geneval.overall"] <= 1 for s in scores)
+    assert pipeline.model.training
+    assert parameter.data_ptr() == before
+    page = tmp_path / "report.html"
+    from jfeval.reports.build import write_report
+    from jfeval.store import Store
+
+    write_report([Store(p) for p in sorted(tmp_path.glob("geneval-*"))], page)
+    assert "against step" in page.read_text()  # one learning curve
+    with pytest.raises(UserError, match="cannot evaluate a Linear"):
+        jfeval.evaluate(torch.nn.Linear(1, 1), ["geneval"])
+
+
+def test_the_console_line_and_tensorboard(monkeypatch, tmp_path):
+    import sys
+    from types import SimpleNamespace
+
+    from jfeval.models.training import progress
+    from jfeval.models.training.loop import LoopSettings
+    from jfeval.models.training.progress import Size, display
+
+    written = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            written.append(("opened", folder, purge_step))
+
+        def add_scalar(self, key, value, step):
+            written.append((key, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    lines = []
+    monkeypatch.setattr(progress.log, "info", lambda text, *args: lines.append(text % args))
+    settings = LoopSettings(steps=4, learning_rate=1.0, log_seconds=0.0, tensorboard=True)
+    with display("toy", settings, tmp_path / "log.jsonl", 2) as shown:
+        shown.update(3, {"loss": 0.5, "rate": 0.1}, Size(8, 1000))
+        shown.update(4, {"loss": 0.25, "rate": 0.1}, Size(8, 1000))
+    assert lines[-1].startswith("toy 4/4  loss 0.25  samples/s ")
+    assert all(word in lines[-1] for word in ("tokens/s", "memory GiB", "steps/s", "s left"))
+    assert written[0] == ("opened", str(tmp_path / "tensorboard"), 3)
+    assert ("loss", 0.25, 4) in written
+    assert written[-1] == "closed"
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert records[-1] == {"step": 4, "loss": 0.25, "rate": 0.1}  # no rate of time, so that resumed logs are the same bytes
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="pip install tensorboard"), display("toy", settings, tmp_path / "log.jsonl", 4):
+        pass
