@@ -136,8 +136,11 @@ class MMBench(Understanding[_Item]):
         self.check_scores(scores, protocol)
         rows = [verdict_of(score) for score in scores]
         guesses = [replace(row, hit=1 / int(score.labels["rotations"])) for row, score in zip(rows, scores, strict=True)]
-        pairs = ((way, accuracy_table(rows, way), accuracy_table(guesses, way)) for way in WAYS)
-        tables: list[tuple[Way, AccuracyTable, AccuracyTable]] = [(way, found, guess) for way, found, guess in pairs if found and guess]
+        tables: list[tuple[Way, AccuracyTable, AccuracyTable]] = []
+        for way in WAYS:
+            found, guess = accuracy_table(rows, way), accuracy_table(guesses, way)
+            if found is not None and guess is not None:
+                tables.append((way, found, guess))
         metric = Namer(protocol, headline=tables[0][0])
         metrics: list[Metric] = []
         for way, table, guess in tables:
