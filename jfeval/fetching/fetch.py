@@ -36,9 +36,8 @@ def fetch(wanted: DataSet, folder: Path, *, hub: Hub | None = None, say: Callabl
     """
     hub = hub or Hub()
     known = _known(wanted, read_lock(folder))
-    folder.mkdir(parents=True, exist_ok=True)
     if known.hub and not known.files:
-        _need_network(known, folder, "the list of its files")
+        _need_network(known, folder, "the list of files")
         commit, files = hub.listing(known.hub, known.revision, known.patterns)
         known = replace(known, revision=commit, files=files)
     missing = [path for path in known.files if not (folder / path).is_file()]
@@ -46,6 +45,7 @@ def fetch(wanted: DataSet, folder: Path, *, hub: Hub | None = None, say: Callabl
     say(f"{len(known.files)} files, {size_words(known.size)}; {len(missing)} to fetch into {folder}")
     if missing:
         _need_network(known, folder, ", ".join(missing[:3]))
+        folder.mkdir(parents=True, exist_ok=True)
         _need_room(known, missing, folder)
     for path, file in known.files.items():
         if path in missing:

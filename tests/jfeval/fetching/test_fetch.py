@@ -263,8 +263,9 @@ def test_the_hubs_newest_revision_is_recorded_and_fetched_again_as_it_was(served
     assert again.revision == COMMIT
     assert verify(found, tmp_path / "two") == dict.fromkeys(found.files, "ok")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set, and .* lacks the list of its files of hubbed"):
+    with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set, and .* lacks the list of files of hubbed"):
         fetch(wanted, tmp_path / "three", hub=hub)
+    assert not (tmp_path / "three").exists()
 
 
 def test_a_hub_that_cannot_be_had_is_named(served, tmp_path):
