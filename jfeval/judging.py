@@ -155,7 +155,7 @@ def _viewers(
 ) -> AbstractContextManager[Pool[Viewer]]:
     if engine.alone or benchmark is None:
         return nullcontext(Here(Viewer(store, judge)))
-    return engine.open(partial(Viewer.of, store.path, benchmark, edition))
+    return engine.open(partial(Viewer.of, store.path.resolve(), benchmark, edition))
 
 
 def _lost(part: Sequence[Pair], reason: str) -> list[Seen]:

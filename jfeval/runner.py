@@ -116,7 +116,7 @@ def _drawers(plan: Plan, load: "Callable[[], Model]", engine: Engine) -> Callabl
     if engine.alone:
         here = Here(Drawer(folder, load, seed, {sample.id: sample for _, sample in plan.rows}))
         return lambda: nullcontext(here)
-    return lambda: engine.open(partial(Drawer, folder, load, seed))
+    return lambda: engine.open(partial(Drawer, folder.resolve(), load, seed))
 
 
 def _one(drawers: Pool[Drawer], ask: Callable, item: object) -> ModelFacts:

@@ -77,6 +77,34 @@ class Mortal(Painter):
         return super().generate(jobs)
 
 
+class Unruly(Painter):
+    """Takes a random time, and once each: ends its own process, and never comes back.
+
+    Args:
+        folder: Where it notes what it has done.
+        deadly: The prompt that ends it.
+        endless: The prompt that it never finishes.
+    """
+
+    def __init__(self, folder, *, deadly, endless):
+        super().__init__()
+        self.folder, self.deadly, self.endless = folder, deadly, endless
+
+    def generate(self, jobs):
+        time.sleep(random.random() / 20)
+        prompts = {job.prompt for job in jobs}
+        if self.deadly in prompts and self._first("deadly"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.endless in prompts and self._first("endless"):
+            time.sleep(3600)
+        return super().generate(jobs)
+
+    def _first(self, what):
+        done = (self.folder / f"once-{what}").exists()
+        (self.folder / f"once-{what}").touch()
+        return not done
+
+
 class Slow(Painter):
     """Writes down its process and takes a second a batch."""
 
