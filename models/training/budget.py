@@ -147,14 +147,19 @@ def _language(settings: object, tokenizer: object) -> LanguageConfig:
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads,
-        vocab_size=tokenizer.size if isinstance(tokenizer, TokenizerSettings) else _embedded_vocabulary(),
+        vocab_size=_vocabulary(tokenizer),
         max_position_embeddings=settings.max_positions,
         rms_norm_eps=settings.rms_eps,
         rope_theta=settings.rope_theta,
     )
 
 
-def _embedded_vocabulary() -> int:
+def _vocabulary(tokenizer: object) -> int:
+    """Return the tokens of a tokenizer: at most, where it is yet to be made."""
+    if isinstance(tokenizer, TokenizerSettings):
+        return tokenizer.size
+    if isinstance(tokenizer, GivenSettings) and not tokenizer.embedded:
+        return tokenizer.language.vocab_size
     from jfeval.models.shapes import WEIGHTS
 
     return JanusFlowConfig.from_file(WEIGHTS).language.vocab_size

@@ -92,6 +92,7 @@ def _open(source: Source) -> Any:  # noqa: ANN401 - a Dataset or an IterableData
         UserError: There is nothing to open.
     """
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
     if not source.path:
         raise UserError(f"source {source.name!r} has no path; name a folder, or a hub id with its revision")
@@ -104,7 +105,7 @@ def _open(source: Source) -> Any:  # noqa: ANN401 - a Dataset or an IterableData
         names = [str(file) for file in files if _READERS[file.suffix] == kind]
         try:
             opened = datasets.load_dataset(kind, data_files={source.split: names}, split=source.split, streaming=source.streaming)
-        except datasets.exceptions.DatasetGenerationError as error:
+        except DatasetGenerationError as error:
             raise _unreadable(source, error.__cause__ or error) from error
     elif not source.revision:
         raise UserError(f"source {source.name!r}: {source.path} is no folder; a data set of the hub needs its commit as revision")

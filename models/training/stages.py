@@ -85,6 +85,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     if settings.sample_prompts:
         draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
     samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
+    log.info("%s learned from %s", part.name, ", ".join(f"{n} {kind} ({n / sum(samples):.2%})" for kind, n in samples._asdict().items()))
     seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
     size = float(sum(p.numel() for p in model.parameters()))
     return {**result.losses, **seen, **objective.found(), "parameters": size, "seconds": result.seconds}

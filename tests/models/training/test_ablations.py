@@ -203,5 +203,24 @@ def test_settings_that_came_later_do_not_show_at_their_default():
         assert f'{added}"' not in keys, added
 
 
+def test_the_embedded_models_vae_and_tokenizer_serve_the_base_on_shapes(tmp_path):
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    from jfeval.models.training.budget import budgets
+    from jfeval.models.training.recipe import train
+    from jfeval.models.training.tokenizer import load_tokenizer
+
+    train("ablations/shapes", tmp_path, only=["vae", "tokenizer"])
+    tokenizer = load_tokenizer(tmp_path / "tokenizer" / "tokenizer")
+    vae = AutoencoderKL.from_pretrained(tmp_path / "vae" / "vae", local_files_only=True)
+    recipe = load_recipe("ablations/shapes")
+    assert tokenizer.encode("a red circle")
+    assert vae.encode(torch.zeros(1, 3, 64, 64), return_dict=False)[0].mean.shape == (1, 4, 16, 16)
+    spent = {b.name: b for b in budgets(varied(recipe, VARIANTS["F"], 0))}
+    assert spent["stage2"].samples.generation == 32 * recipe.parts[-1].settings.loop.steps
+    with pytest.raises(UserError, match="is trained further"):
+        train("ablations/shapes", tmp_path, only=["vae"], overrides=["vae.path=x"])
+
+
 def stage_of_shapes():
     return next(p for p in load_recipe("shapes").parts if p.name == "stage2").settings
