@@ -142,7 +142,8 @@ def _differences(pairs: Sequence[Pair], name: str, title: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     if len(tasks) > 1:
         adjusted = holm([p_value(one) for one in found])
-        rows += [_row(label(task), *rest, name) for task, *rest in zip(tasks, by_task, found, adjusted, strict=True)]
+        grid = zip(tasks, by_task, found, adjusted, strict=True)
+        rows += [_row(label(task), part, one, p, name) for task, part, one, p in grid]
     rows.append(_row("all items", pairs, whole, p_value(whole), name))
     notes = [
         f"Mean of {label(name)}, paired over clusters (a prompt's images, an image's questions); brackets: 95 % interval over items.",

@@ -12,14 +12,14 @@ from typing import Protocol, TypeAlias, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 State = TypeVar("State")
-StateIn = TypeVar("StateIn", contravariant=True)
+Held = TypeVar("Held", covariant=True)
 
 
-class Pool(Protocol[StateIn]):
+class Pool(Protocol[Held]):
     """Workers that each hold a state."""
 
     def each(
-        self, work: Callable[[StateIn, Item], Result], items: Sequence[Item], lost: Callable[[Item, str], Result]
+        self, work: Callable[[Held, Item], Result], items: Sequence[Item], lost: Callable[[Item, str], Result]
     ) -> Iterator[tuple[Item, Result]]:
         """Yield every item with what ``work`` makes of it, as soon as that is there and in any order.
 

@@ -5,6 +5,7 @@ back to this process, which alone writes the run's rows: no database is shared b
 their content's hash, so the run folder must lie where all nodes see it, under the same path.
 """
 
+import importlib
 import logging
 import time
 from collections import deque
@@ -157,7 +158,7 @@ def on_ray(
         UserError: Ray is not installed, or there is no cluster at the address.
     """
     try:
-        import ray  # pyright: ignore[reportMissingImports]
+        ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise UserError("--executor ray needs Ray, which is not installed: pip install 'jfeval[cluster]'") from error
     ours = not ray.is_initialized()
