@@ -159,7 +159,9 @@ def _write_tables(stores: "Sequence[Store]", out: Path) -> None:
     from jfeval.files import write_atomically
     from jfeval.reports.build import write_report
     from jfeval.reports.frames import metrics_frame
+    from jfeval.reports.table import csv_text
 
-    write_atomically(out / "sweep.csv", metrics_frame(stores).to_csv(index=False).encode())
+    frame = metrics_frame(stores).map(lambda cell: csv_text(cell) if isinstance(cell, str) else cell)
+    write_atomically(out / "sweep.csv", frame.to_csv(index=False).encode())
     click.echo(out / "sweep.csv")
     click.echo(write_report(stores, out / "report.html"))

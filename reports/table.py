@@ -111,10 +111,10 @@ class Table:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         header = [name for column in self.columns for name in _csv_names(column)]
-        writer.writerow([_csv_text(name) for name in header] + (["mark"] if marks else []))
+        writer.writerow([csv_text(name) for name in header] + (["mark"] if marks else []))
         for row in self.rows:
             values = [value for column, cell in zip(self.columns, row, strict=True) for value in _csv_values(column, cell)]
-            writer.writerow(values + ([_csv_text("; ".join(cell.mark for cell in row if cell.mark))] if marks else []))
+            writer.writerow(values + ([csv_text("; ".join(cell.mark for cell in row if cell.mark))] if marks else []))
         return out.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":
@@ -167,7 +167,7 @@ def _csv_names(column: Column) -> list[str]:
 
 def _csv_values(column: Column, cell: Cell) -> list[str]:
     """Return a cell's CSV values, as many as `_csv_names` gives names."""
-    return ["" if v is None else _csv_text(v) if isinstance(v, str) else repr(v) for v in _values(column, cell)]
+    return ["" if v is None else csv_text(v) if isinstance(v, str) else repr(v) for v in _values(column, cell)]
 
 
 def _values(column: Column, cell: Cell) -> list[str | int | float | None]:
@@ -175,10 +175,10 @@ def _values(column: Column, cell: Cell) -> list[str | int | float | None]:
     return [cell.value] if column.kind != "metric" else [cell.value, cell.low, cell.high, cell.n]
 
 
-def _csv_text(text: str) -> str:
+def csv_text(text: str) -> str:
     """Keep a spreadsheet from running a text.
 
-    >>> _csv_text("=1+1"), _csv_text("plain")
+    >>> csv_text("=1+1"), csv_text("plain")
     ("'=1+1", 'plain')
     """
     text = one_line(text)

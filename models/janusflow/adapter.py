@@ -65,6 +65,10 @@ class JanusFlowSystem:
         """Answer each request by the likeliest tokens."""
         return self.pipeline.answer([_question(request) for request in requests])
 
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens an answer has, the end not counted."""
+        return len(self.pipeline.processor.encode_more(text))
+
     def stream(self, request: TextRequest) -> Iterator[str]:
         """Answer one request piece by piece, as tokens are found."""
         return self.converse(request, ())

@@ -46,7 +46,7 @@ def _board(folder: Path, done: int) -> Any:  # noqa: ANN401 - a class of an opti
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError("loop.tensorboard needs the package tensorboard: pip install tensorboard, or set it to false") from error
+        raise UserError("loop.tensorboard needs the package tensorboard: pip install 'jfeval[tracking]', or set it to false") from error
     return SummaryWriter(str(folder), purge_step=done + 1)
 
 
