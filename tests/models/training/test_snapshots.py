@@ -135,5 +135,5 @@ def test_the_console_line_and_tensorboard(monkeypatch, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert records[-1] == {"step": 4, "loss": 0.25, "rate": 0.1}  # no rate of time, so that resumed logs are the same bytes
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match="pip install tensorboard"), display("toy", settings, tmp_path / "log.jsonl", 4):
+    with pytest.raises(UserError, match=r"jfeval\[tracking"), display("toy", settings, tmp_path / "log.jsonl", 4):
         pass
