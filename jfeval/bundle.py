@@ -28,7 +28,7 @@ from typing import IO
 
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
-from jfeval.schema import JsonObject, Judgement, Metric, Output
+from jfeval.schema import Judgement, Metric, Output
 from jfeval.shards import Shard
 from jfeval.store import Store
 
@@ -147,7 +147,7 @@ def _lines(rows: Iterable[Output] | Iterable[Judgement]) -> bytes:
     return "".join(json.dumps(dataclasses.asdict(row), sort_keys=True) + "\n" for row in rows).encode()
 
 
-def _json(value: JsonObject) -> bytes:
+def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 

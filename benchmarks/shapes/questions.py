@@ -190,7 +190,7 @@ def _named_by_shape(scene: Scene, rng: np.random.Generator) -> tuple[Thing, Colo
     if sum(other.shape == thing.shape for other in scene.things) > 1:
         return None
     others: list[Color] = [color for color in COLORS if color != thing.color and (color, thing.shape) not in HELD_OUT_PAIRS]
-    near = [color for color in others if any(other.color == color for other in scene.things)]
+    near: list[Color] = [color for color in others if any(other.color == color for other in scene.things)]
     return thing, pick(rng, near if near and rng.random() < 0.5 else others)
 
 

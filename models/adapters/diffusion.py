@@ -108,7 +108,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - on
     Raises:
         UserError: It does not load, or does not draw from text alone.
     """
-    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder} holds no {INDEX}; expected the folder of a whole diffusers pipeline")

@@ -165,13 +165,6 @@ def test_chat_streams_the_answer_about_several_pictures(published, vae, tmp_path
     assert result.stdout == clean(expected) + "\n"
 
 
-def test_a_picture_without_a_question_is_explained(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    result = invoke("chat", tmp_path / "a.png")
-    assert result.exit_code == 2
-    assert "put the question after it" in result.stderr
-
-
 def test_the_documented_example_runs(published, vae, tmp_path, monkeypatch):
     page = (Path(__file__).parents[3] / "docs" / "model.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
