@@ -84,17 +84,11 @@ def wait_for(condition, seconds=60):
     return found
 
 
-def square(state, item):
-    if item < 0:
-        raise ValueError(item)
-    return state() + item * item
-
-
-def test_a_pool_hands_out_everything_once_and_passes_errors_on():
+def test_a_pool_hands_out_everything_once_and_passes_errors_on(stubs):
     with in_processes(partial(partial, int, 1), workers=2) as pool:
-        assert sorted(pool.each(square, [1, 2, 3], None)) == [(1, 2), (2, 5), (3, 10)]
+        assert sorted(pool.each(stubs.square, [1, 2, 3], None)) == [(1, 2), (2, 5), (3, 10)]
         with pytest.raises(ValueError, match="-4"):
-            list(pool.each(square, [-4], None))
+            list(pool.each(stubs.square, [-4], None))
 
 
 # shares
