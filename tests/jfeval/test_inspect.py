@@ -33,7 +33,7 @@ def test_show_says_where_a_number_comes_from(stubs, tmp_path):
     result = invoke("show", store.path)
     assert result.exit_code == 0, result.output
     lines = {line.split("  ")[0]: line for line in result.stdout.splitlines()}
-    for key in ("fingerprint", "started", "finished", "model.weights", "data.sha256", "git.commit", "packages.numpy", "hardware.cpu"):
+    for key in ("fingerprint", "started", "finished", "model.weights", "data.sha256", "packages.numpy", "hardware.cpu"):
         assert key in lines, key
     for key in ("seconds.load", "seconds.generate", "seconds.judge", "seconds.score", "engine.workers", "tokens per second"):
         assert key in lines, key
