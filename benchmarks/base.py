@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from jfeval.schema import Edition, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.schema import Edition, JsonObject, Judged, Judgement, Metric, Sample, Score
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +21,14 @@ class Judge(Protocol):
 
     def observe(self, sample: Sample, images: "Sequence[Image]") -> tuple[JsonObject, ...]:
         """Return one JSON-serialisable observation per image, in order."""
+        ...
+
+
+class BatchJudge(Judge, Protocol):
+    """A judge that is faster with several samples at once."""
+
+    def observe_many(self, work: "Sequence[tuple[Sample, Sequence[Image]]]") -> list[tuple[JsonObject, ...]]:
+        """Return for each sample what `observe` would, in order; where it raises, samples are looked at one by one."""
         ...
 
 
@@ -59,4 +67,23 @@ class Benchmark(Protocol):
 
     def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
         """Turn scores into the benchmark's published numbers, with intervals."""
+        ...
+
+
+class SetBenchmark(Benchmark, Protocol):
+    """A benchmark whose numbers are of the set of outputs, not means over them, and whose editions may differ in protocol and judge.
+
+    It has no use for ``score`` and ``aggregate``: the harness calls ``score_set``.
+    """
+
+    def protocols_of(self, edition: Edition) -> tuple[str, ...]:
+        """Return the edition's ways of scoring, the default first."""
+        ...
+
+    def judge_under(self, edition: Edition, protocol: str) -> Judge:
+        """Load the judge of a protocol, where what is looked at depends on it; what each saw is stored apart."""
+        ...
+
+    def score_set(self, judged: Judged, *, protocol: str) -> tuple[list[Score], list[Metric]]:
+        """Turn all observations into numbers, and into one score per image that two runs can be paired by."""
         ...

@@ -11,9 +11,10 @@ from jfeval.cli_bundle import bundle, unbundle
 from jfeval.cli_chat import chat
 from jfeval.cli_checkpoint import checkpoint
 from jfeval.cli_data import data
-from jfeval.cli_evaluate import Refused, evaluate, run_settings, show, with_own
+from jfeval.cli_evaluate import Refused, evaluate, run_settings, with_own
 from jfeval.cli_make import generate, train
-from jfeval.cli_options import FILE, FOLDER, BatchSize, engine_options, given, model_options, take_engine, together
+from jfeval.cli_options import FILE, FOLDER, BatchSize, benchmark_options, engine_options, given, model_options, take_engine, together
+from jfeval.cli_score import score
 from jfeval.cli_suite import suite_command
 from jfeval.cli_sweep import sweep
 from jfeval.cli_train import export, watch
@@ -55,28 +56,12 @@ def main(*, verbose: bool) -> None:
     setup_logging(verbose=verbose)
 
 
-_benchmark_options = together(
-    click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]"),
-    click.option(
-        "--set-benchmark", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark; see `jfeval describe BENCHMARK`."
-    ),
-    click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]"),
-    click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
-    click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
-    click.option("--data", type=FOLDER, help="Local folder of official data."),
-    click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
-    click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
-    click.option("--overwrite", is_flag=True, help="Delete what the run folder holds and start anew."),
-    click.option("--no-report", is_flag=True, help="Write no report."),
-)
-
-
 @main.command()
 @together(
     click.option("--config", type=FILE, help="YAML file of run settings; options win over it."),
     click.option("--model", metavar="NAME", help="Model.  [default: janusflow-shapes]"),
 )
-@_benchmark_options
+@benchmark_options
 @model_options
 @together(
     click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks and within each; not the first N."),
@@ -127,50 +112,6 @@ def run(
         engine=engine,
         text_only=with_text_only,
     )
-
-
-@main.command()
-@click.argument("run_folder", metavar="[RUN]", type=FOLDER, required=False)
-@click.option(
-    "--images", type=FOLDER, help="Score ready images instead: FOLDER/00000/samples/0000.png, as GenEval's own script writes them."
-)
-@click.option("--answers", type=FILE, help='Score ready answers instead: one {"id": ..., "prediction": ...} a line.')
-@_benchmark_options
-def score(
-    *, run_folder: Path | None, images: Path | None, answers: Path | None, overwrite: bool, no_report: bool, **options: object
-) -> None:
-    """Score a stored run again, or your own images or answers.
-
-    A stored run is judged only where that is missing, and needs neither the model nor the benchmark's data. --protocol all scores it
-    under every protocol that its benchmark has and prints them side by side.
-
-    \b
-    jfeval score runs/seed3 --protocol official
-    jfeval score runs/pope --protocol all
-    jfeval score --answers mine.jsonl --benchmark pope --edition shapes --out runs/mine
-    jfeval score --images my-images --benchmark geneval --edition shapes --seed 3 --out runs/mine
-    """  # noqa: D301
-    values = given(options)
-    if sum(one is not None for one in (run_folder, images, answers)) != 1:
-        raise click.UsageError("Give one of a stored RUN, --images FOLDER and --answers FILE.")
-    if run_folder is not None:
-        extra = sorted(set(values) - {"protocol"})
-        if extra or overwrite:
-            raise click.UsageError(
-                f"A stored run keeps its own settings: only --protocol can be given, not {', '.join(extra) or 'overwrite'}."
-            )
-        _score_again(run_folder, str(values.get("protocol", "")), report=not no_report)
-        return
-    from jfeval.registry import load_benchmark
-    from jfeval.settings import resolve
-
-    benchmark_overrides = list(values.pop("set_benchmark", ()))
-    settings = resolve(run_settings(), values={**values, "model": "folder" if answers is None else "answers"})
-    settings = with_own(settings, {"path": images or answers}, [], benchmark_overrides)
-    benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
-    if answers is not None:
-        _check_answers(answers, settings, benchmark)
-    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
 
 
 @main.command()
@@ -251,7 +192,7 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (generate, chat, train, watch, export, data, sweep, checkpoint, bundle, unbundle, suite_command):
+for _command in (score, generate, chat, train, watch, export, data, sweep, checkpoint, bundle, unbundle, suite_command):
     main.add_command(_command)
 for _command in (cli_inspect.show, cli_inspect.compare, cli_inspect.audit):
     main.add_command(_command)
@@ -271,48 +212,6 @@ def _print_tables(stores: "list[Store]") -> None:
             Console().print(table.to_rich())
         else:
             click.echo(table.to_text() + "\n")
-
-
-def _check_answers(path: Path, settings: "RunSettings", benchmark: "Benchmark") -> None:
-    """Say before anything is written that answers are missing, too many or given twice."""
-    from jfeval.models.adapters.answers import check_ids, read_answers
-    from jfeval.plan import make_plan
-
-    check_ids(path, read_answers(path), [sample.id for _, sample in make_plan(settings, benchmark).rows])
-
-
-def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
-    from jfeval.baseline import text_only_of
-    from jfeval.judging import judge_stored
-    from jfeval.locks import single_writer
-    from jfeval.registry import load_benchmark
-    from jfeval.scoring import score
-    from jfeval.store import Store
-
-    store = Store.open(folder)
-    benchmark = load_benchmark(store.record().benchmark, **store.record().benchmark_settings)
-    with single_writer(folder):
-        damaged = judge_stored(store, benchmark.judge(store.record().edition))
-    if damaged:
-        click.echo(
-            f"{len(damaged)} samples have missing or damaged images ({', '.join(damaged[:5])}); `jfeval run` draws them again", err=True
-        )
-    stores = [store, *([blind] if (blind := text_only_of(store)) else [])]
-    if protocol == "all":
-        from jfeval.summary import print_protocols, verdict_lines
-
-        own = store.record().protocol
-        for name in sorted(benchmark.protocols, key=lambda name: name == own):  # the run's own last: it stays the run's own
-            for one in stores:
-                score(one, benchmark, protocol=name)
-        print_protocols({name: store.metrics(name) for name in benchmark.protocols})
-        answers = {key: output.text for key, output in store.outputs().items()}
-        for line in verdict_lines({name: store.scores(name) for name in benchmark.protocols}, answers):
-            click.echo(line)
-    else:
-        for one in stores:
-            score(one, benchmark, protocol=protocol)
-    show(store, report=report)
 
 
 def _print_plan(settings: "RunSettings", benchmark: "Benchmark") -> None:

@@ -26,7 +26,7 @@ from jfeval.tally import update_counts
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from jfeval.benchmarks.base import Benchmark, Judge
+    from jfeval.benchmarks.base import BatchJudge, Benchmark, Judge
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +44,38 @@ class Viewer:
         self._store, self._judge = store, judge
 
     @classmethod
-    def of(cls, folder: Path, benchmark: "Benchmark", edition: Edition) -> "Viewer":
+    def of(cls, folder: Path, benchmark: "Benchmark", edition: Edition, protocol: str) -> "Viewer":
         """Load the edition's judge in a worker.
 
         Raises:
             UserError: There is none.
         """
-        judge = benchmark.judge(edition)
+        judge = judge_for(benchmark, edition, protocol)
         if judge is None:
             raise UserError(f"{benchmark.name} ({edition}) has no judge")
         return cls(Store(folder), judge)
 
     def look(self, part: Sequence[Pair]) -> list[Seen]:
-        """Judge some outputs, in order."""
-        return [self._look(sample, output) for sample, output in part]
+        """Judge some outputs, in order: together where the judge can, and one by one where it cannot or that failed."""
+        together = self._look_together(part) if len(part) > 1 and hasattr(self._judge, "observe_many") else None
+        return together or [self._look(sample, output) for sample, output in part]
+
+    def _look_together(self, part: Sequence[Pair]) -> list[Seen] | None:
+        """Judge outputs in one call; None where one of them stands in the way."""
+        started = time.perf_counter()
+        judge: BatchJudge = self._judge  # pyright: ignore[reportAssignmentType]
+        try:
+            work = [(sample, [_opened(self._store.read_image(sha) or b"") for sha in output.images]) for sample, output in part]
+            seen = judge.observe_many(work)
+        except UserError:
+            raise
+        except Exception as error:
+            log.info("a batch of %d samples could not be judged together (%s)", len(part), describe_error(error))
+            return None
+        if [len(one) for one in seen] != [len(output.images) for _, output in part]:
+            return None
+        seconds = (time.perf_counter() - started) / len(part)
+        return [(Judgement(sample_id=sample.id, observations=one), seconds) for (sample, _), one in zip(part, seen, strict=True)]
 
     def _look(self, sample: Sample, output: Output) -> Seen:
         started = time.perf_counter()
@@ -78,6 +96,35 @@ class Viewer:
         return Judgement(sample_id=sample.id, observations=observations), time.perf_counter() - started
 
 
+def judge_for(benchmark: "Benchmark", edition: Edition, protocol: str) -> "Judge | None":
+    """Load an edition's judge: the protocol's own, where what is looked at depends on it."""
+    under = getattr(benchmark, "judge_under", None)
+    return benchmark.judge(edition) if under is None else under(edition, protocol)
+
+
+def judge_again(store: Store, benchmark: "Benchmark", protocol: str) -> list[str]:
+    """Judge what a stored run lacks under a protocol; where nothing is lacking, a judge that cannot be loaded here is not needed.
+
+    Returns:
+        Ids of samples whose images are missing or damaged.
+
+    Raises:
+        UserError: The judge cannot be loaded, and something is to be judged.
+    """
+    record = store.record()
+    try:
+        judge = judge_for(benchmark, record.edition, protocol)
+    except UserError as error:
+        same = record.protocol == protocol or not hasattr(benchmark, "judge_under")
+        seen = store.judgement_errors() if record.judge_fingerprint and same else {}
+        unseen = sum(1 for key, (failure, _) in store.output_facts().items() if not failure and key not in seen)
+        if unseen:
+            raise
+        log.warning("the judge cannot be loaded here (%s); what it saw is stored, and is scored", error)
+        return []
+    return judge_stored(store, judge)
+
+
 def judge_stored(
     store: Store,
     judge: "Judge | None",
@@ -94,7 +141,7 @@ def judge_stored(
         judge: The judge, for its identity, and to do the work where the engine is this process alone.
         benchmark: Gives workers a judge each; needed with an engine of several.
         engine: How many workers, and which share.
-        plan: Says what a share is of; needed with a share.
+        plan: Says what a share is of, and the protocol; needed with a share.
         retry_failed: Judge again what the judge failed on before.
 
     Returns:
@@ -119,7 +166,7 @@ def judge_stored(
         parts = [work[start : start + size] for start in range(0, len(work), size)]
         total = len(outputs if mine is None else mine)
         with (
-            _viewers(store, judge, benchmark, engine, record.edition) as viewers,
+            _viewers(store, judge, benchmark, engine, plan.protocol if plan else record.protocol) as viewers,
             Shard(store.path, share.name if share else WORKER, alone=share is None) as shard,
             Progress("judge", total=total, done=total - len(work)) as progress,
         ):
@@ -151,11 +198,11 @@ def _with_judge(store: Store, judge: "Judge") -> RunRecord:
 
 
 def _viewers(
-    store: Store, judge: "Judge", benchmark: "Benchmark | None", engine: Engine, edition: Edition
+    store: Store, judge: "Judge", benchmark: "Benchmark | None", engine: Engine, protocol: str
 ) -> AbstractContextManager[Pool[Viewer]]:
     if engine.alone or benchmark is None:
         return nullcontext(Here(Viewer(store, judge)))
-    return engine.open(partial(Viewer.of, store.path.resolve(), benchmark, edition))
+    return engine.open(partial(Viewer.of, store.path.resolve(), benchmark, store.record().edition, protocol))
 
 
 def _lost(part: Sequence[Pair], reason: str) -> list[Seen]:

@@ -125,6 +125,12 @@ class Plan:
         return {**asked, "data_identity": self.data_identity, "model_identity": model_identity}
 
 
+def protocols_of(benchmark: "Benchmark", edition: Edition) -> tuple[str, ...]:
+    """Return the ways of scoring that an edition has, the default first: the benchmark's, unless its editions differ in them."""
+    own = getattr(benchmark, "protocols_of", None)
+    return benchmark.protocols if own is None else own(edition)
+
+
 def make_plan(settings: RunSettings, benchmark: "Benchmark") -> Plan:
     """Fix samples and batches. Loads no model.
 
@@ -133,10 +139,11 @@ def make_plan(settings: RunSettings, benchmark: "Benchmark") -> Plan:
     """
     if settings.edition not in benchmark.editions:
         raise unknown(f"edition of {settings.benchmark}", settings.edition, benchmark.editions)
-    protocol = settings.protocol or benchmark.protocols[0]
-    if protocol not in benchmark.protocols:
-        raise unknown(f"protocol of {settings.benchmark}", protocol, benchmark.protocols)
     edition: Edition = settings.edition  # pyright: ignore[reportAssignmentType]
+    protocols = protocols_of(benchmark, edition)
+    protocol = settings.protocol or protocols[0]
+    if protocol not in protocols:
+        raise unknown(f"protocol of {settings.benchmark}", protocol, protocols)
     samples = benchmark.samples(edition, seed=settings.seed, data=settings.data)
     if not samples:
         raise UserError(f"{settings.benchmark} ({edition}) has no samples")

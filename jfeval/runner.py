@@ -20,7 +20,7 @@ from jfeval.errors import UserError
 from jfeval.executors import Pool
 from jfeval.executors.local import Here
 from jfeval.folder import begin, check_same, check_space, claim, empty, full_disk_explained, sweep
-from jfeval.judging import forget, judge_stored
+from jfeval.judging import forget, judge_for, judge_stored
 from jfeval.locks import single_writer
 from jfeval.plan import Batch, Plan, digest
 from jfeval.schema import Output
@@ -72,7 +72,7 @@ def run(
     claim(folder)
     with single_writer(folder, engine.share):
         store = _prepared(plan, overwrite=overwrite, engine=engine)
-        judge = benchmark.judge(plan.edition)  # before the model: an edition that cannot be judged is not drawn for
+        judge = judge_for(benchmark, plan.edition, plan.protocol)  # before the model: an edition that cannot be judged is not drawn for
         open_drawers = _drawers(plan, load, engine)
         damaged: Sequence[str] = ()
         for attempt in range(3):  # a damaged image is drawn again, then judged again

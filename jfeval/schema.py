@@ -6,7 +6,7 @@ raw observations; the scorer turns those into `Score`s by pure rules; statistics
 Everything here is a frozen dataclass without torch, numpy or pandas, so that reports and tests can import it in milliseconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -104,6 +104,18 @@ class Judgement:
     observations: tuple[JsonObject, ...] = ()
     """One object per image, in order."""
     error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What a judge saw in all of a run's outputs, for numbers that are of a whole set; read anew whenever it is looked at."""
+
+    samples: tuple[Sample, ...]
+    """Those that were judged, in the benchmark's order."""
+    read: Callable[[str], Judgement]
+    """Returns a sample's observations by its id, from the store each time: what is not kept needs no memory."""
+    judge: JsonObject
+    """Who judged: its identity."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError, unknown
-from jfeval.schema import JsonObject, Judgement, Metric, Score
+from jfeval.plan import protocols_of
+from jfeval.schema import JsonObject, Judged, Judgement, Metric, Score
 from jfeval.store import Store
 from jfeval.tally import stored_seconds, update_counts
 
 if TYPE_CHECKING:
-    from jfeval.benchmarks.base import Benchmark
+    from jfeval.benchmarks.base import Benchmark, SetBenchmark
 
 
 def score(store: Store, benchmark: "Benchmark", *, protocol: str = "") -> list[Metric]:
@@ -31,21 +32,10 @@ def score(store: Store, benchmark: "Benchmark", *, protocol: str = "") -> list[M
     started = time.perf_counter()
     record = store.record()
     protocol = protocol or record.protocol
-    if protocol not in benchmark.protocols:
-        raise unknown(f"protocol of {record.benchmark}", protocol, benchmark.protocols)
-    outputs = store.outputs()
-    judgements = store.judgements() if record.judge_fingerprint else {}
-    scores: list[Score] = []
-    for sample in store.samples():
-        output = outputs.get(sample.id)
-        if output is None or output.error:
-            continue
-        judgement = judgements.get(sample.id) if record.judge_fingerprint else _answer(sample.id, output.text)
-        if judgement is not None and not judgement.error:
-            scores.extend(benchmark.score(sample, judgement, protocol=protocol))
-    if not scores:
-        raise UserError(f"{store.path} has no finished sample to score; run `jfeval run` with the same settings first")
-    metrics = benchmark.aggregate(scores, protocol=protocol)
+    allowed = protocols_of(benchmark, record.edition)
+    if protocol not in allowed:
+        raise unknown(f"protocol of {record.benchmark}", protocol, allowed)
+    scores, metrics = _set_results(store, benchmark, protocol) if hasattr(benchmark, "score_set") else _results(store, benchmark, protocol)
     store.write_results(protocol, scores, metrics)
     record = update_counts(store, protocol=protocol)
     seconds: JsonObject = {**stored_seconds(record), "score": round(time.perf_counter() - started, 3)}
@@ -53,6 +43,39 @@ def score(store: Store, benchmark: "Benchmark", *, protocol: str = "") -> list[M
     finished_at = datetime.now(UTC).isoformat(timespec="seconds") if whole else ""
     store.write_record(replace(record, provenance={**record.provenance, "seconds": seconds}, finished_at=finished_at))
     return metrics
+
+
+def _results(store: Store, benchmark: "Benchmark", protocol: str) -> tuple[list[Score], list[Metric]]:
+    """Score sample by sample, then average."""
+    judged = bool(store.record().judge_fingerprint)
+    outputs = store.outputs()
+    judgements = store.judgements() if judged else {}
+    scores: list[Score] = []
+    for sample in store.samples():
+        output = outputs.get(sample.id)
+        if output is None or output.error:
+            continue
+        judgement = judgements.get(sample.id) if judged else _answer(sample.id, output.text)
+        if judgement is not None and not judgement.error:
+            scores.extend(benchmark.score(sample, judgement, protocol=protocol))
+    if not scores:
+        raise _nothing(store)
+    return scores, benchmark.aggregate(scores, protocol=protocol)
+
+
+def _set_results(store: Store, benchmark: "Benchmark", protocol: str) -> tuple[list[Score], list[Metric]]:
+    """Hand over all that was judged at once, to be read as often as is needed and never held."""
+    outputs, errors = store.output_facts(), store.judgement_errors()
+    samples = tuple(s for s in store.samples() if s.id in outputs and not outputs[s.id][0] and errors.get(s.id) == "")
+    if not samples:
+        raise _nothing(store)
+    with store.judgement_reader() as read:
+        whole: SetBenchmark = benchmark  # pyright: ignore[reportAssignmentType]
+        return whole.score_set(Judged(samples=samples, read=read, judge=store.record().judge_identity), protocol=protocol)
+
+
+def _nothing(store: Store) -> UserError:
+    return UserError(f"{store.path} has no finished sample to score; run `jfeval run` with the same settings first")
 
 
 def _answer(sample_id: str, text: str) -> Judgement:

@@ -120,6 +120,28 @@ class Store:
             found.setdefault(sample_id, Judgement(sample_id=sample_id, observations=tuple(json.loads(observations)), error=error))
         return found
 
+    @contextlib.contextmanager
+    def judgement_reader(self) -> Iterator[Callable[[str], Judgement]]:
+        """Give a function that reads one sample's observations, found as `judgements` finds them, without holding any.
+
+        The function raises KeyError where nothing is stored, and UserError where a shard is damaged.
+        """
+        key = self.record().judge_fingerprint
+        query = "SELECT observations, error FROM judgements WHERE fingerprint = ? AND sample_id = ?"
+        with contextlib.ExitStack() as held:
+            paths = sorted((self.path / "shards").glob("*.sqlite"))
+            shards = [(path, held.enter_context(contextlib.closing(_opened(path)))) for path in paths]
+
+            def read(sample_id: str) -> Judgement:
+                for path, shard in shards:
+                    with _damage_named(path):
+                        row = shard.execute(query, (key, sample_id)).fetchone()
+                        if row is not None:
+                            return Judgement(sample_id=sample_id, observations=tuple(json.loads(row[0])), error=row[1])
+                raise KeyError(sample_id)
+
+            yield read
+
     def output_facts(self) -> dict[str, tuple[str, int]]:
         """Return by sample id why a stored output failed (empty where it did not) and how many images it has: cheaper than `outputs`."""
         query = "SELECT sample_id, error, images FROM outputs WHERE fingerprint = ? ORDER BY rowid"
@@ -225,12 +247,8 @@ class Store:
     def _rows(self, query: str, key: str) -> Iterator[tuple]:
         """Yield the rows of every shard, shards in name order."""
         for path in sorted((self.path / "shards").glob("*.sqlite")):
-            try:
-                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{_reading(path)}", uri=True, timeout=60)) as shard:
-                    yield from shard.execute(query, (key,))
-            except sqlite3.DatabaseError as error:
-                if "no such table" not in str(error):
-                    raise UserError(f"shard {path} is damaged ({error}); `jfeval run` with the same command sets it aside.") from error
+            with _damage_named(path), contextlib.closing(_opened(path)) as shard:
+                yield from shard.execute(query, (key,))
 
     def _read_json(self, name: str) -> dict:
         path = self.path / name
@@ -271,6 +289,20 @@ class Store:
         images = Pictures(*(partial(self._given_image, sha) for sha in request.pop("images")))
         options = tuple(request.pop("options", ()))
         return Sample(request=TextRequest(images=images, options=options, **request), **row)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{_reading(path)}", uri=True, timeout=60)
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn the database's word for a damaged shard into what mends it; a shard that nothing was written to has no tables."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if "no such table" not in str(error):
+            raise UserError(f"shard {path} is damaged ({error}); `jfeval run` with the same command sets it aside.") from error
 
 
 def _reading(path: Path) -> str:
