@@ -165,6 +165,8 @@ class Metric:
     """Why this is the number to hold against the paper's; empty for every other number."""
     chance: float | None = None
     """What guessing scores on the same rows; None where guessing means nothing."""
+    better: Literal["higher", "lower", "neither"] = "higher"
+    """Which way is an improvement; ``neither`` for a number that only describes, such as the share of questions answered "yes"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """From an estimate to a named number."""
 
+from typing import Literal
+
 from jfeval.schema import Metric
 from jfeval.stats import Estimate
 
@@ -14,6 +16,7 @@ def as_metric(
     headline: bool = False,
     paper: str = "",
     chance: float | None = None,
+    better: Literal["higher", "lower", "neither"] = "higher",
 ) -> Metric:
     """Give an estimate its name, its protocol and the line that says what it is."""
     return Metric(
@@ -31,4 +34,5 @@ def as_metric(
         detail=detail,
         paper=paper,
         chance=chance,
+        better=better,
     )

@@ -1,6 +1,7 @@
 """Metrics that every benchmark of understanding reports in the same words: named estimates, and counts of answers that say little."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from jfeval.benchmarks.mmbench_options import REFUSALS
 from jfeval.benchmarks.scorers.metrics import as_metric
@@ -13,6 +14,12 @@ ANSWER_KINDS = {
     "refused": "Share of answers with one of the phrases that VLMEvalKit takes for a refusal.",
     "ambiguous": "Share of answers that name none of the possible answers, or several.",
 }
+
+_BETTER: Mapping[str, Literal["lower", "neither"]] = {
+    **dict.fromkeys((*ANSWER_KINDS, "uninferred", "distribution"), "lower"),
+    **dict.fromkeys(("yes_ratio", "mean_yes_ratio", "pooled_yes_ratio"), "neither"),
+}
+"""Numbers of which more is not better."""
 
 
 class Namer:
@@ -33,6 +40,7 @@ class Namer:
             headline=not task and name == self.headline,
             paper=paper,
             chance=chance,
+            better=_BETTER.get(name, "higher"),
         )
 
 
