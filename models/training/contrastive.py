@@ -130,6 +130,11 @@ class ContrastiveObjective:
         """Train everything at one rate."""
         return [(1.0, list(self.module.parameters()))]
 
+    def matrices(self) -> Sequence[nn.Parameter]:
+        """Return the hidden matrices of both towers' blocks."""
+        blocks = (self.module.vision_model.encoder.layers, self.module.text_model.encoder.layers)
+        return [p for block in blocks for p in block.parameters() if p.ndim == 2]
+
     def batch(self, step: int, rng: StepRng) -> PairBatch:
         """Draw scenes, and one caption for each."""
         rows = self.sampler.indices(step)
@@ -199,6 +204,7 @@ def train_contrastive(settings: ContrastiveSettings, part: Part) -> dict[str, fl
     def evaluate(_: int) -> Mapping[str, float]:
         return retrieval(model, tokenizer, test, gallery, captions, settings.text_length)
 
+    model.set_attn_implementation("eager")  # few tokens: the backward pass of fused attention is ten times slower on a CPU
     objective = ContrastiveObjective(model, tokenizer, scenes, settings)
     result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate)
     model.save_pretrained(part.folder / "siglip", safe_serialization=True)

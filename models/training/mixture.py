@@ -18,6 +18,9 @@ from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch,
 from jfeval.models.training.part import ADDED, coerce
 from jfeval.models.training.ratios import KINDS, Counts, Fixed, Phase, Schedule, check_phases
 
+DESCRIBE = "Generate the caption of this picture."
+"""Asks for a description. Source: paper, training data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSettings:
@@ -33,6 +36,9 @@ class MixtureSettings:
     """Captions in chat form are padded to this length; a longer one is left out."""
     turns: int = 3
     """Questions per conversation, at most."""
+    describe: float = field(default=0.0, metadata=ADDED)
+    """Share of conversations that ask for a description and are answered by one of the image's captions, where a short answer says one
+    thing. Source: paper, training data (image captions stand among the understanding data of stages 1 and 2)."""
     conversation_tokens: int = 128
     """Conversations are padded to this length; turns that do not fit are left out."""
     text_tokens: int = 40
@@ -50,6 +56,8 @@ class MixtureSettings:
 
     def __post_init__(self) -> None:
         coerce(self, "phases", Phase)
+        if not 0 <= self.describe <= 1:
+            raise UserError(f"mixture.describe must lie in [0, 1], not {self.describe}")
         for name in KINDS:
             if getattr(self, name) < 0:
                 raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")
@@ -150,8 +158,12 @@ class Mixture:
     def _conversations(self, rows: np.ndarray, rng: StepRng) -> Conversations:
         built = []
         for row in rows:
-            questions = self.scenes.questions(int(row))
-            chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns]]
+            if self.settings.describe and rng.numpy.random() < self.settings.describe:
+                captions = self.scenes.captions(int(row))
+                chosen = [Question(question=DESCRIBE, answer=captions[rng.numpy.integers(len(captions))], kind="caption")]
+            else:
+                questions = self.scenes.questions(int(row))
+                chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns]]
             built.append(dialogue(chosen, self.processor, self.settings.conversation_tokens))
         return pad_conversations(built, self.settings.conversation_tokens, self.processor.pad_id, self.scenes.pixels(rows)[:, None])
 

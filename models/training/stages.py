@@ -58,13 +58,21 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     return model
 
 
+def attend_eagerly(model: JanusFlow) -> None:
+    """Let both transformers attend by plain matrix products: on a CPU and over short sequences, fused attention is slower."""
+    encoder = model.vision_und_enc_model
+    model.language_model.model.config._attn_implementation = "eager"
+    if isinstance(encoder, VisionTower):
+        encoder.vision_tower.config._attn_implementation = "eager"
+
+
 def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     """Train one stage: from the parts (inputs ``lm`` and ``contrastive``) or from an earlier stage (input ``start``).
 
     Where alignment aims at the pre-trained encoder instead of the model's own, ``contrastive`` is an input of every stage.
     """
     model = load_stage(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
-    model.language_model.model.config._attn_implementation = "eager"  # short sequences: faster than fused attention on a CPU
+    attend_eagerly(model)
     model.checkpoint_activations(settings.checkpoint_activations)
     if settings.compile_blocks:
         compile_blocks(model)

@@ -17,7 +17,7 @@ from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.mixture import Mixture, MixtureSettings, dialogue
 from jfeval.models.training.objectives import IGNORED, FlowSettings
 from jfeval.models.training.recipe import train
-from jfeval.models.training.stages import JanusFlowObjective, StageSettings, stage_processor
+from jfeval.models.training.stages import JanusFlowObjective, StageSettings, attend_eagerly, stage_processor
 
 
 def weights(made, part):
@@ -121,9 +121,32 @@ def test_a_dialogue_asks_about_one_image_and_answers_are_the_targets(made):
     assert ids.count(ids[0]) == 1  # one begin-of-sentence token
 
 
+def test_a_share_of_conversations_describes_the_image(made):
+    model = JanusFlow.from_pretrained(made / "stage1")
+    processor = stage_processor(made / "tokenizer", model)
+    scenes, latents = Scenes.open_train(made / "data"), np.load(made / "latents" / "latents.npy")
+
+    def answers(share):
+        settings = MixtureSettings(generation=0, understanding=8, text=0, conversation_tokens=200, describe=share)
+        mixture = Mixture(scenes=scenes, latents=latents, texts=[], processor=processor, settings=settings, flow=FlowSettings(), seed=5)
+        batch = mixture.batch(0, StepRng(5, 0))
+        said = [processor.tokenizer.decode([t for t in row.tolist() if t != IGNORED]) for row in batch.understanding.targets]
+        rows = [scenes.ids.index(name) for name in batch.ids]
+        captions = [[processor.tokenizer.decode(processor.encode(f" {c}")[1:]) for c in scenes.captions(row)] for row in rows]
+        return [any(text.startswith(c) for c in known) for text, known in zip(said, captions, strict=True)]
+
+    assert all(answers(1.0))
+    assert not any(answers(0.0))
+    assert 0 < sum(answers(0.5)) < 8
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"generation": -1}, "must not be negative"), ({"generation": 0, "understanding": 0, "text": 0}, "the mixture is empty")],
+    [
+        ({"describe": 1.5}, r"must lie in \[0, 1\]"),
+        ({"generation": -1}, "must not be negative"),
+        ({"generation": 0, "understanding": 0, "text": 0}, "the mixture is empty"),
+    ],
 )
 def test_impossible_mixtures_are_refused(wrong, message):
     with pytest.raises(UserError, match=message):
@@ -143,3 +166,13 @@ def test_muon_updates_the_hidden_matrices_and_nothing_else(made):
     assert "language_model.model.layers.0.self_attn.q_proj.weight" in matrices
     assert "vision_gen_dec_model.mid_block.res_blocks.1.channelwise_linear_2.weight" in matrices
     assert not any("embed" in name or "lm_head" in name or "vision_und" in name for name in matrices)
+
+
+def test_plain_attention_gives_the_same_features(made):
+    model = JanusFlow.from_pretrained(made / "stage1").eval()
+    tower = model.vision_und_enc_model
+    pixels = torch.rand(2, 3, model.config.vision.image_size, model.config.vision.image_size) * 2 - 1
+    fused = tower(pixels)
+    attend_eagerly(model)
+    assert tower.vision_tower.encoder.layers[0].self_attn.config._attn_implementation == "eager"
+    torch.testing.assert_close(tower(pixels), fused, atol=1e-5, rtol=1e-4)
