@@ -68,7 +68,7 @@ engine_options = together(
     ),
     click.option("--address", metavar="ADDRESS", help="Ray cluster to join, or auto.  [default: start one on this machine]"),
     click.option("--gpus", type=float, help="Share of an accelerator per Ray worker.  [default: 0]"),
-    click.option("--item-timeout", type=float, metavar="SECONDS", help="Replace a Ray worker that is silent for so long.  [default: 3600]"),
+    click.option("--item-timeout", type=float, metavar="SECONDS", help="Replace a worker that is silent for so long.  [default: 3600]"),
 )
 _ENGINE = ("workers", "executor", "address", "gpus", "item_timeout")
 

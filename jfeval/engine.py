@@ -28,7 +28,7 @@ class Engine:
     gpus: float = 0.0
     """Share of an accelerator that each worker on a Ray cluster is given."""
     item_timeout: float = 3600.0
-    """Seconds after which a worker on a Ray cluster that says nothing is replaced."""
+    """Seconds after which a worker that says nothing is replaced; nobody watches over a run in one process."""
     share: Share | None = None
     """Which part of the run's batches this process takes; None for all of them."""
 
@@ -52,7 +52,7 @@ class Engine:
         if self.executor == "local":
             from jfeval.executors.processes import in_processes
 
-            return in_processes(make, workers=self.workers)
+            return in_processes(make, workers=self.workers, item_timeout=self.item_timeout)
         from jfeval.executors.ray import on_ray
 
         return on_ray(make, workers=self.workers, address=self.address, gpus=self.gpus, item_timeout=self.item_timeout)

@@ -5,11 +5,13 @@ out) holds no lock, takes nothing with it but its item, and is replaced.
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,10 +35,11 @@ class Processes(Generic[State]):
     Args:
         make: Makes a worker's state; sent to each.
         workers: How many at most.
+        item_timeout: Seconds after which a worker that is silent over an item is replaced, and one that makes its state is given up.
     """
 
-    def __init__(self, make: Callable[[], State], workers: int) -> None:
-        self._make, self._most = make, workers
+    def __init__(self, make: Callable[[], State], workers: int, item_timeout: float = math.inf) -> None:
+        self._make, self._most, self._patience = make, workers, item_timeout
         self._workers: list[_Worker] = []
 
     def each(
@@ -54,9 +57,8 @@ class Processes(Generic[State]):
             for worker in self._workers:
                 if waiting and worker.ready and worker.task is None:
                     worker.give(work, waiting.popleft())
-            for pipe in wait([worker.pipe for worker in self._workers if worker.task or not worker.ready]):
-                worker = next(worker for worker in self._workers if worker.pipe is pipe)
-                reply, task = worker.take()
+            for worker in self._heard():
+                reply, task = worker.take() if worker.pipe.poll() else worker.give_up(self._patience)
                 if isinstance(reply, _Died):
                     if task is None:
                         raise WorkerError(f"a worker process ended before it was ready ({reply.reason})")
@@ -69,6 +71,14 @@ class Processes(Generic[State]):
                 elif task is not None:
                     yield task[0], reply
 
+    def _heard(self) -> "list[_Worker]":
+        """Wait for workers that have something to say, or that have been silent for too long."""
+        asked = [worker for worker in self._workers if worker.task or not worker.ready]
+        soonest = min(worker.since for worker in asked) + self._patience - time.monotonic()
+        ready = wait([worker.pipe for worker in asked], None if math.isinf(soonest) else max(soonest, 0.0))
+        late = time.monotonic() - self._patience
+        return [worker for worker in asked if worker.pipe in ready or worker.since <= late]
+
     def close(self) -> None:
         """End the workers, whatever they do."""
         for worker in self._workers:
@@ -76,9 +86,9 @@ class Processes(Generic[State]):
 
 
 @contextmanager
-def in_processes(make: Callable[[], State], *, workers: int) -> Iterator[Processes[State]]:
-    """Open a pool of processes on this machine; leaving it ends them."""
-    pool = Processes(make, workers)
+def in_processes(make: Callable[[], State], *, workers: int, item_timeout: float = math.inf) -> Iterator[Processes[State]]:
+    """Open a pool of processes on this machine; leaving it ends them. The arguments are those of `Processes`."""
+    pool = Processes(make, workers, item_timeout)
     try:
         yield pool
     finally:
@@ -99,13 +109,15 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.number, self.ready = number, False
         self.task: tuple[Any, int] | None = None
+        self.since = time.monotonic()
+        """When something was last heard of it, or given to it."""
         self._process = context.Process(target=_serve, args=(theirs, make, number, of), daemon=True)
         self._process.start()
         theirs.close()
 
     def give(self, work: Callable[[Any, Any], Any], task: tuple[Any, int]) -> None:
         """Send a task; that the worker has died meanwhile is learned when its answer is taken."""
-        self.task = task
+        self.task, self.since = task, time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((work, task[0]))
 
@@ -121,11 +133,16 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             self.end()
             return _Died(_reason(self._process.exitcode)), task
-        self.task = None
+        self.task, self.since = None, time.monotonic()
         if kind == "failed":
             raise value
         self.ready = True
         return value, task
+
+    def give_up(self, patience: float) -> tuple[_Died, tuple[Any, int] | None]:
+        """End a worker that is silent; return why, and the task that it leaves."""
+        self.end()
+        return _Died(f"no word in {patience:g} seconds; --item-timeout sets how long to wait"), self.task
 
     def end(self) -> None:
         self._process.kill()

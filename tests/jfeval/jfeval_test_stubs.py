@@ -239,3 +239,13 @@ def square(state, item):
     if item < 0:
         raise ValueError(item)
     return state() + item * item
+
+
+def stall(state, item):
+    """Work for a pool that never ends over the number 3, and over the number 2 ends the second time it is asked."""
+    if item == 3:
+        time.sleep(600)
+    if item == 2 and not (mark := Path(state())).exists():
+        mark.touch()
+        time.sleep(600)
+    return item

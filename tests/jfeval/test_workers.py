@@ -91,6 +91,13 @@ def test_a_pool_hands_out_everything_once_and_passes_errors_on(stubs):
             list(pool.each(stubs.square, [-4], None))
 
 
+def test_a_worker_that_hangs_is_replaced_after_its_time(stubs, tmp_path):
+    with in_processes(partial(partial, str, tmp_path / "mark"), workers=2, item_timeout=6.0) as pool:
+        got = dict(pool.each(stubs.stall, [1, 2, 3, 4], lambda _, reason: reason))
+    assert {item: got[item] for item in (1, 2, 4)} == {1: 1, 2: 2, 4: 4}
+    assert "no word in 6 seconds; --item-timeout" in got[3]
+
+
 # shares
 
 
