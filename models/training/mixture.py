@@ -34,6 +34,9 @@ class MixtureSettings:
     """Texts without an image."""
     prompt_tokens: int = 32
     """Captions in chat form are padded to this length; a longer one is left out."""
+    short_captions: float = field(default=0.0, metadata=ADDED)
+    """Share of images to be drawn that take their shortest caption instead of any, as prompts in use are short. Source: paper, training
+    data (a quarter of the captions for generation are single sentences)."""
     turns: int = 3
     """Questions per conversation, at most."""
     describe: float = field(default=0.0, metadata=ADDED)
@@ -56,8 +59,9 @@ class MixtureSettings:
 
     def __post_init__(self) -> None:
         coerce(self, "phases", Phase)
-        if not 0 <= self.describe <= 1:
-            raise UserError(f"mixture.describe must lie in [0, 1], not {self.describe}")
+        for name in ("describe", "short_captions"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"mixture.{name} must lie in [0, 1], not {getattr(self, name)}")
         for name in KINDS:
             if getattr(self, name) < 0:
                 raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")
@@ -147,6 +151,8 @@ class Mixture:
 
     def _caption(self, row: int, rng: StepRng) -> list[int]:
         captions = self.scenes.captions(row)
+        if self.settings.short_captions and rng.numpy.random() < self.settings.short_captions:
+            captions = [min(captions, key=len)]
         for place in rng.numpy.permutation(len(captions)):
             ids = self.processor.generation_prompt(captions[int(place)])
             if len(ids) <= self.settings.prompt_tokens:

@@ -140,9 +140,29 @@ def test_a_share_of_conversations_describes_the_image(made):
     assert 0 < sum(answers(0.5)) < 8
 
 
+def test_a_share_of_drawings_takes_the_shortest_caption(made):
+    model = JanusFlow.from_pretrained(made / "stage1")
+    processor = stage_processor(made / "tokenizer", model)
+    scenes, latents = Scenes.open_train(made / "data"), np.load(made / "latents" / "latents.npy")
+    shortest = [processor.generation_prompt(min(scenes.captions(row), key=len)) for row in range(len(scenes))]
+
+    def short(share):
+        settings = MixtureSettings(generation=12, understanding=0, text=0, prompt_tokens=80, short_captions=share)
+        mixture = Mixture(
+            scenes=scenes, latents=latents, texts=[], processor=processor, settings=settings, flow=FlowSettings(prompt_dropout=0.0), seed=5
+        )
+        batch = mixture.batch(0, StepRng(5, 0))
+        prompts = [ids[valid].tolist() for ids, valid in zip(batch.flow.prompts.ids, batch.flow.prompts.valid, strict=True)]
+        return [prompt == shortest[scenes.ids.index(name)] for prompt, name in zip(prompts, batch.ids, strict=True)]
+
+    assert all(short(1.0))
+    assert not all(short(0.0))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"short_captions": -0.1}, r"must lie in \[0, 1\]"),
         ({"describe": 1.5}, r"must lie in \[0, 1\]"),
         ({"generation": -1}, "must not be negative"),
         ({"generation": 0, "understanding": 0, "text": 0}, "the mixture is empty"),
