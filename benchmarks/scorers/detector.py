@@ -1,8 +1,17 @@
 """From Mask2Former's logits to scored objects, as mmdetection does it for instance segmentation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from jfeval.schema import JsonObject
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MAX_PER_IMAGE = 100
 """Source: mmdetection 3.3.0, configs/mask2former/mask2former_r50_8xb2-lsj-50e_coco.py, test_cfg.max_per_image."""
@@ -24,8 +33,22 @@ class Instances:
     """``(N, H, W)`` bool."""
 
 
-def instances(class_logits: np.ndarray, mask_logits: np.ndarray, *, max_per_image: int = MAX_PER_IMAGE) -> Instances:
-    """Turn the last layer's logits into objects.
+class Detector(Protocol):
+    """Finds objects in pictures; knows labels as numbers, and no rules."""
+
+    name: str
+
+    def identity(self) -> JsonObject:
+        """Return everything that can change a detection."""
+        ...
+
+    def detect(self, images: "Sequence[Image]") -> list[Instances]:
+        """Return the objects of each picture at its own size, in order."""
+        ...
+
+
+def instances(class_logits: Tensor | np.ndarray, mask_logits: Tensor | np.ndarray, *, max_per_image: int = MAX_PER_IMAGE) -> Instances:
+    """Turn the last layer's logits into objects, on the device that holds them.
 
     The best (query, class) pairs are taken over the whole table, so one query can name several classes. An object's score is its
     class probability times the mean foreground probability inside its mask (sum / (area + 1e-6)). Nothing is suppressed. An empty
@@ -42,21 +65,22 @@ def instances(class_logits: np.ndarray, mask_logits: np.ndarray, *, max_per_imag
     Raises:
         ValueError: The two arrays do not belong together.
     """
-    if class_logits.ndim != 2 or mask_logits.ndim != 3 or len(class_logits) != len(mask_logits) or class_logits.shape[1] < 2:
-        raise ValueError(f"need logits (Q, classes + 1) and masks (Q, H, W), got {class_logits.shape} and {mask_logits.shape}")
-    classes = class_logits.shape[1] - 1
-    table = _softmax(class_logits.astype(np.float32))[:, :classes].ravel()
-    best = np.argsort(-table, kind="stable")[:max_per_image]
-    queries = best // classes
+    classes, masks = torch.as_tensor(class_logits).float(), torch.as_tensor(mask_logits).float()
+    if classes.ndim != 2 or masks.ndim != 3 or len(classes) != len(masks) or classes.shape[1] < 2:
+        raise ValueError(f"need logits (Q, classes + 1) and masks (Q, H, W), got {tuple(classes.shape)} and {tuple(masks.shape)}")
+    labels = classes.shape[1] - 1
+    table = classes.softmax(dim=-1)[:, :labels].flatten()
+    best = table.argsort(descending=True, stable=True)[:max_per_image]
+    queries, place = (best // labels).unique(return_inverse=True)
 
-    logits = mask_logits.astype(np.float32)[queries]
-    masks = logits > 0
-    inside = np.where(masks, _sigmoid(logits), np.float32(0)).sum(axis=(1, 2), dtype=np.float32)
-    scores = table[best] * (inside / (masks.sum(axis=(1, 2)).astype(np.float32) + np.float32(_EMPTY_MASK)))
+    masks = masks[queries]
+    inside = masks > 0
+    foreground = (masks.sigmoid() * inside).sum(dim=(1, 2)) / (inside.sum(dim=(1, 2)).float() + _EMPTY_MASK)
+    scores = table[best] * foreground[place]
 
-    order = np.argsort(-scores, kind="stable")
-    masks = masks[order]
-    return Instances(scores=scores[order], labels=(best % classes)[order].astype(np.int64), boxes=mask_boxes(masks), masks=masks)
+    order = scores.argsort(descending=True, stable=True)
+    seen = inside[place[order]].cpu().numpy()
+    return Instances(scores=scores[order].cpu().numpy(), labels=(best % labels)[order].cpu().numpy(), boxes=mask_boxes(seen), masks=seen)
 
 
 def mask_boxes(masks: np.ndarray) -> np.ndarray:
@@ -67,12 +91,3 @@ def mask_boxes(masks: np.ndarray) -> np.ndarray:
         if xs.size:
             box[:] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
     return boxes
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.abs(logits))) * np.where(logits < 0, np.exp(-np.abs(logits)), np.float32(1))

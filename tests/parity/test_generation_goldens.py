@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jfeval.benchmarks import dpg_goldens, dpg_mplug_goldens, fid_goldens
+from jfeval.benchmarks import dpg_goldens, dpg_mplug_goldens, fid_goldens, mask2former_goldens
 from jfeval.verify import verify
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDENS, PROMPTS = SHARED / "goldens" / "generation", SHARED / "data" / "dpg" / "prompts"
-SUITES = {suite.name: suite for suite in (*dpg_goldens.SUITES, *dpg_mplug_goldens.SUITES, *fid_goldens.SUITES)}
+SUITES = {suite.name: suite for suite in (*dpg_goldens.SUITES, *dpg_mplug_goldens.SUITES, *fid_goldens.SUITES, *mask2former_goldens.SUITES)}
 pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the recorded goldens are not beside this checkout (../shared/goldens)")
 
 
@@ -71,6 +71,13 @@ def test_other_weights_or_questions_fail_for_mplug(tmp_path, change):
     spoil(GOLDENS / "mplug", tmp_path, "tiny.json", change[0], change=change[1])
     (checked,) = verify(tmp_path, dpg_mplug_goldens.SUITES)
     assert not checked.ok
+
+
+def test_other_weights_fail_for_mask2former(tmp_path):
+    spoil(GOLDENS / "mask2former", tmp_path, "meta.json", "weights_salt", change=lambda salt: salt + "x")
+    (checked,) = verify(tmp_path, mask2former_goldens.SUITES)
+    assert not checked.ok
+    assert "backbone_last" in checked.result.note
 
 
 @pytest.mark.skipif(not PROMPTS.is_dir(), reason="the official prompts are not beside this checkout (../shared/data/dpg)")
