@@ -17,6 +17,7 @@ from jfeval.batching import UNMEASURED, batch_size_for
 from jfeval.errors import BadRequest, UserError
 from jfeval.files import encodable
 from jfeval.memory import is_out_of_memory, measure, release_memory
+from jfeval.pictures import MAX_PIXELS
 from jfeval.plan import digest, image_jobs, request_size
 from jfeval.schema import ImageRequest, JsonObject, Output, Sample, TextRequest
 from jfeval.secrecy import hide
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
 
-MAX_PIXELS = 64_000_000
 MAX_TEXT = 1_000_000
 """Characters of an answer that are stored."""
 

@@ -11,11 +11,11 @@ import click
 from jfeval.cli_options import load_model
 from jfeval.console import clean
 from jfeval.errors import UserError
+from jfeval.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
     from jfeval.schema import TextRequest, Turn
 
-_MAX_PIXELS = 64_000_000
 _HELP = "/image FILE shows one more picture with the next question, /new starts over, /quit (or the end of input) ends"
 
 
@@ -159,8 +159,8 @@ def _checked_image(path: Path) -> bytes:
 
     try:
         with Image.open(path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise UserError(f"{path} has {image.width}x{image.height} pixels; at most {_MAX_PIXELS} are taken")
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{path} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are taken")
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is not an image that can be read: {error}") from error

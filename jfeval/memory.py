@@ -4,7 +4,7 @@ import gc
 import sys
 from collections.abc import Callable
 
-_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "std::bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

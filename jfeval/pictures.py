@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self, overload
 
+MAX_PIXELS = 64_000_000
+"""A larger image is not read, wherever it comes from: a small file can claim any size."""
+
 
 class Pictures(Sequence[bytes]):
     """The encoded images (PNG, JPEG, ...) of one question, each read anew whenever it is looked at.

@@ -21,6 +21,10 @@ class Model(Protocol):
         ...
 
 
+IMAGE_PLACEHOLDER = "<image_placeholder>"
+"""Marks an image's place inside a question; without it images come first. Source: the published JanusFlow's processor, its token."""
+
+
 @runtime_checkable
 class Generates(Model, Protocol):
     """A model that draws images from prompts."""

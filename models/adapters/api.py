@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 from jfeval.errors import BadRequest, UserError
 from jfeval.models.adapters.layout import content
+from jfeval.pictures import MAX_PIXELS
 from jfeval.schema import ImageJob, JsonObject, TextRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
-
-MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from jfeval.errors import UserError
 from jfeval.models.adapters.layout import content
 from jfeval.models.hub import content_hash, local_folder
-from jfeval.models.janusflow.memory import in_batches
+from jfeval.models.memory import in_batches
 from jfeval.models.placing import Dtype, check_device, choose_device, choose_dtype
 from jfeval.schema import JsonObject, TextRequest
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jfeval.errors import UserError
 from jfeval.models.hub import content_hash, local_folder
-from jfeval.models.janusflow.memory import in_batches
+from jfeval.models.memory import in_batches
 from jfeval.models.placing import Dtype, check_device, choose_device, choose_dtype
 from jfeval.schema import ImageJob, JsonObject
 

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError
+from jfeval.pictures import MAX_PIXELS
 from jfeval.schema import ImageJob, JsonObject
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

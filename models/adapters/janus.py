@@ -18,7 +18,7 @@ from torch import Tensor
 from jfeval.errors import UserError
 from jfeval.models.adapters import chat
 from jfeval.models.hub import local_folder
-from jfeval.models.janusflow.memory import in_batches
+from jfeval.models.memory import in_batches
 from jfeval.schema import ImageJob, JsonObject, TextRequest
 
 

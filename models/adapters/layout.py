@@ -1,9 +1,7 @@
 """Where images stand in a question, for models that take a turn as a list of parts."""
 
 from jfeval.errors import BadRequest
-
-PLACEHOLDER = "<image_placeholder>"
-"""Marks an image's place inside a question; without it images come first."""
+from jfeval.models.base import IMAGE_PLACEHOLDER
 
 
 def content(question: str, images: int) -> list[dict[str, str]]:
@@ -12,7 +10,7 @@ def content(question: str, images: int) -> list[dict[str, str]]:
     Raises:
         BadRequest: The question marks another number of places than there are images.
     """
-    pieces = question.split(PLACEHOLDER)
+    pieces = question.split(IMAGE_PLACEHOLDER)
     if len(pieces) == 1:
         return [*[{"type": "image"}] * images, {"type": "text", "text": question}]
     if len(pieces) != images + 1:

@@ -8,11 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from jfeval.errors import UserError
-from jfeval.models.base import ImageJob
+from jfeval.models.base import IMAGE_PLACEHOLDER, ImageJob
 from jfeval.models.hub import content_hash, local_folder
 from jfeval.models.janusflow import questions
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
-from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
 from jfeval.models.placing import choose_device
 from jfeval.schema import JsonObject, TextRequest, Turn

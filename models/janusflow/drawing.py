@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from jfeval.errors import UserError, unknown
-from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.settings import SamplerSettings
+from jfeval.models.memory import in_batches
 
 if TYPE_CHECKING:
     from jfeval.models.janusflow.pipeline import JanusFlowPipeline

@@ -12,12 +12,12 @@ from torch import Tensor
 from jfeval.errors import BadRequest, UserError, unknown
 from jfeval.models.hub import local_folder
 from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
-from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
 from jfeval.models.janusflow.processing import Processor, load_processor
 from jfeval.models.janusflow.sampling import StepCallback, noise, sample
 from jfeval.models.janusflow.settings import SamplerSettings
 from jfeval.models.janusflow.understanding import Question, Understanding
+from jfeval.models.memory import in_batches
 
 __all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question"]
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import BadRequest, UserError, unknown
+from jfeval.models.base import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.config import JanusFlowConfig
 
 Role: TypeAlias = Literal["User", "Assistant"]
 
 BEGIN_OF_SENTENCE = "<｜begin▁of▁sentence｜>"
 END_OF_SENTENCE = "<｜end▁of▁sentence｜>"
-IMAGE_PLACEHOLDER = "<image_placeholder>"
 
 TEMPLATES: dict[str, dict[str, str]] = {
     "deepseek_old": {"User": "User", "Assistant": "Assistant"},

@@ -8,9 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from jfeval.errors import BadRequest
+from jfeval.models.base import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.decoding import Decoding
 from jfeval.models.janusflow.model import JanusFlow
-from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, Processor
+from jfeval.models.janusflow.processing import Processor
 
 _ENCODED_AT_ONCE = 8
 """Images that pass through the understanding encoder at a time."""

@@ -20,13 +20,11 @@ from jfeval.errors import UserError
 from jfeval.models.training.corpus import chat, draw_document, plain_texts
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
+from jfeval.models.training.objectives import IGNORED
 from jfeval.models.training.part import Part
 from jfeval.models.training.tokenizer import BOS, end_and_pad, load_tokenizer
 
 log = logging.getLogger(__name__)
-
-IGNORED = -100
-"""Label of positions that are not learnt; torch's own ``ignore_index``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ class PackedRows:
         """Return the additive attention mask (B, 1, T, T): causal, and inside one document."""
         same = self.documents[:, :, None] == self.documents[:, None, :]
         allowed = (same & torch.ones_like(same[0]).tril())[:, None]
-        return torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+        return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, torch.finfo(torch.float32).min)
 
 
 def pack(documents: Iterator[tuple[str, list[int]]], rows: int, length: int, pad: int) -> PackedRows:

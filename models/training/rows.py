@@ -9,8 +9,7 @@ from PIL import Image
 
 from jfeval.errors import UserError
 from jfeval.models.training.data import Question
-
-_MAX_PIXELS = 64_000_000
+from jfeval.pictures import MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +105,6 @@ def _image(cell: object) -> Image.Image:
     if not isinstance(data, bytes):
         raise ValueError("the cell holds no image bytes")
     with Image.open(io.BytesIO(data)) as opened:
-        if opened.width * opened.height > _MAX_PIXELS:
+        if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(f"the image has {opened.width}x{opened.height} pixels")
         return opened.convert("RGB")

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.memory import in_batches
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.settings import SamplerSettings
+from jfeval.models.memory import in_batches
 from jfeval.models.shapes import WEIGHTS
 
 

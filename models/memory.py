@@ -4,20 +4,11 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
+from jfeval.memory import is_out_of_memory, release_memory
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-_CPU_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out, on a GPU or on a CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
 
 
 def in_batches(count: int, size: int, run: Callable[[slice], T]) -> list[T]:
@@ -40,13 +31,12 @@ def in_batches(count: int, size: int, run: Callable[[slice], T]) -> list[T]:
         try:
             results.append(run(slice(start, min(start + size, count))))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or size == 1:
+            if not is_out_of_memory(error) or size == 1:
                 raise
             size = max(1, min(size, count - start) // 2)
             log.warning("memory ran out; going on with batches of %d", size)
-            error.__traceback__ = None  # frees what the failed call held
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        else:
+            start += size
             continue
-        start += size
+        release_memory()  # out here, where the error no longer holds what did not fit
     return results
