@@ -49,7 +49,8 @@ def train_variants(file: Path, *, variants: str, seeds: Sequence[int], out: Path
     from jfeval.ablation import append_rows, read_spec, training_digest
     from jfeval.models.training.ablations import read_variant, varied
     from jfeval.models.training.budget import budgets
-    from jfeval.models.training.recipe import load_recipe, settings_digest
+    from jfeval.models.training.making import settings_digest
+    from jfeval.models.training.recipe import load_recipe
 
     spec = read_spec(file)
     base = load_recipe(file.parent / spec.recipe)
@@ -90,7 +91,7 @@ def _train_one(spec: "AblationSpec", recipe: "Recipe", name: str, variant: "Vari
     import jfeval
     from jfeval.ablation import Row
     from jfeval.models.training.budget import budgets
-    from jfeval.models.training.recipe import make_parts, set_threads
+    from jfeval.models.training.making import make_parts, set_threads
 
     folder = out / f"{name}-seed{seed}"
     stages = {plan.name for plan in recipe.parts if plan.kind == "stage"}
@@ -187,7 +188,8 @@ def _write_report(file: Path, spec: "AblationSpec", sheet: Path, out: Path) -> N
     """Write the comparison from everything that is known, and print where."""
     from jfeval.ablation import training_digest
     from jfeval.models.training.ablations import read_variant, varied
-    from jfeval.models.training.recipe import load_recipe, settings_digest
+    from jfeval.models.training.making import settings_digest
+    from jfeval.models.training.recipe import load_recipe
     from jfeval.reports.ablation import Results, write_ablation
 
     rows = _known_rows(file, spec, sheet)

@@ -49,19 +49,25 @@ def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, 
 def train(*, recipe: str, out: Path, only: tuple[str, ...], dry_run: bool, force: bool, overrides: tuple[str, ...]) -> None:
     """Train every part of a model from random weights.
 
-    Stopped, the same command continues.
+    Stopped, the same command continues, on any number of processes.
 
     \b
     jfeval train --recipe shapes
     jfeval train --recipe shapes --only vae vae.loop.steps=500
     jfeval train --recipe paper --dry-run
+    torchrun --nproc-per-node 8 -m jfeval train --recipe paper
     """  # noqa: D301
+    from jfeval.models.training.making import train as make_parts
+    from jfeval.models.training.ranks import joined
     from jfeval.models.training.recipe import load_recipe
-    from jfeval.models.training.recipe import train as make_parts
 
-    if dry_run:
-        from jfeval.models.training.budget import describe
+    worlds = {"shapes": make_shapes}
+    with joined() as ranks:
+        if dry_run and ranks.first:
+            from jfeval.models.training.budget import describe
 
-        for line in describe(load_recipe(recipe, overrides)):
-            click.echo(line)
-    click.echo(make_parts(recipe, out, only=only, overrides=overrides, prepare={"shapes": make_shapes}, dry_run=dry_run, force=force))
+            for line in describe(load_recipe(recipe, overrides)):
+                click.echo(line)
+        made = make_parts(recipe, out, only=only, overrides=overrides, prepare=worlds, dry_run=dry_run, force=force, ranks=ranks)
+        if ranks.first:
+            click.echo(made)

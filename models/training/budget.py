@@ -2,8 +2,7 @@
 
 Sizes come from the recipe alone and the model is built on torch's meta device, so a 2-billion-parameter stage is counted in seconds.
 
-Operations of one token: twice its parameters forwards, and as much again for each of the two products of the backward pass that are
-needed, plus the attention's ``4 L T D`` forwards. Source: Chowdhery et al., arXiv 2204.02311, appendix B (``6 N + 12 L H Q T``).
+Operations: see `jfeval.models.training.operations`.
 Activations: ``34 T D`` bytes per transformer block in 16 bits where attention keeps no scores, and ``2 T D`` where only a block's input
 is kept. Source: Korthikanti et al., arXiv 2205.05198, equations 1 and 2 without the score terms.
 """
@@ -191,26 +190,12 @@ def sample_tokens(config: JanusFlowConfig, settings: StageSettings) -> Counts:
 
 def sample_operations(config: JanusFlowConfig, settings: StageSettings) -> tuple[float, ...]:
     """Return the floating-point operations of learning from one sample of each kind: language model, vision tower and flow parts."""
-    model = meta_objective(config, settings).model
-    sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_children()}
-    lang, vis = config.language, config.vision
-    blocks = sizes["language_model"] - lang.vocab_size * lang.hidden_size * 2
-    head = lang.vocab_size * lang.hidden_size
-    passes_lm = 2 if "language" in settings.freeze else 3
-    passes_vision = 1 if "vision" in settings.freeze else 3
+    cost = meta_objective(config, settings).costs
     length = sample_tokens(config, settings)
-
-    def language(tokens: int, *, logits: bool) -> float:
-        attention = 4 * lang.num_hidden_layers * tokens * lang.hidden_size
-        return tokens * (passes_lm * 2 * (blocks + (head if logits else 0)) + passes_lm * attention)
-
-    seen = vis.tokens * (2 * sizes["vision_und_enc_model"] + 4 * vis.depth * vis.tokens * vis.width)
-    flow = 3 * 2 * config.image_tokens * (sizes["vision_gen_enc_model"] + sizes["vision_gen_dec_model"])
-    aligned = seen if settings.flow.repa_weight else 0.0
     return (
-        language(length.understanding, logits=True) + passes_vision * seen,
-        language(length.generation, logits=False) + flow + aligned,
-        language(length.text, logits=True),
+        cost.language(length.understanding, logits=length.understanding) + cost.read,
+        cost.language(length.generation) + cost.drawn,
+        cost.language(length.text, logits=length.text),
     )
 
 

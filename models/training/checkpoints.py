@@ -6,18 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from jfeval.errors import UserError
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.optimizers import Optimizers
+from jfeval.models.training.ranks import ALONE, Ranks
+from jfeval.models.training.sharding import like, stored_tensors, whole
+
+EMA_FILE = "ema.safetensors"
 
 
 class Checkpoints:
-    """Checkpoints of one training: written beside, then renamed, so that the last good one survives a crash at any moment."""
+    """Checkpoints of one training: written beside, then renamed, so that the last good one survives a crash at any moment.
 
-    def __init__(self, folder: Path, signature: str, *, keep: int = 1, companion: Callable[[Path], None] | None = None) -> None:
+    A checkpoint is the same whatever the number of processes that wrote it, and any number can go on from it.
+    """
+
+    def __init__(
+        self, folder: Path, signature: str, *, keep: int = 1, companion: Callable[[Path], None] | None = None, ranks: Ranks = ALONE
+    ) -> None:
         """Prepare.
 
         Args:
@@ -25,22 +34,33 @@ class Checkpoints:
             signature: Identifies settings and inputs; a checkpoint of another one is refused.
             keep: How many of the newest are kept.
             companion: Writes into every checkpoint what else is needed to use it without its training.
+            ranks: The processes that train; all save and load together, and the first one writes.
         """
-        self.folder, self.signature, self.keep, self.companion = folder, signature, keep, companion
+        self.folder, self.signature, self.keep, self.companion, self.ranks = folder, signature, keep, companion, ranks
 
     def _complete(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if (p / "state.json").is_file())
 
     def save(self, step: int, seconds: float, module: nn.Module, optimizer: Optimizers, ema: Ema | None) -> None:
         """Write the state after `step` updates and drop checkpoints that are too old to keep."""
+
+        def collect(tensor: Tensor) -> Tensor:
+            full = whole(tensor)
+            return full.cpu().contiguous() if self.ranks.first else full.new_empty(0)
+
+        weights = {name: collect(tensor) for name, tensor in stored_tensors(module)}
+        moments = optimizer.state_dict(collect)
+        averages = {name: collect(tensor) for name, tensor in ema.shadow.items()} if ema is not None else None
+        if not self.ranks.first:
+            return
         final = self.folder / f"step-{step:08d}"
         work = self.folder / f"writing-{step:08d}"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        save_model(module, str(work / "model.safetensors"))
-        torch.save(optimizer.state_dict(), work / "optimizer.pt")
-        if ema is not None:
-            save_file(ema.shadow, work / "ema.safetensors")
+        save_file(weights, work / "model.safetensors")
+        torch.save(moments, work / "optimizer.pt")
+        if averages is not None:
+            save_file(averages, work / EMA_FILE)
         if self.companion is not None:
             self.companion(work)
         state = {"step": step, "seconds": seconds, "signature": self.signature, "ema_updates": ema.updates if ema else 0}
@@ -56,8 +76,9 @@ class Checkpoints:
         Raises:
             UserError: where the checkpoint belongs to other settings.
         """
-        for leftover in self.folder.glob("writing-*"):
-            shutil.rmtree(leftover)
+        if self.ranks.first:
+            for leftover in self.folder.glob("writing-*"):
+                shutil.rmtree(leftover)
         found = self._complete()
         if not found:
             return 0, 0.0
@@ -65,12 +86,31 @@ class Checkpoints:
         state = json.loads((newest / "state.json").read_text("utf-8"))
         if state["signature"] != self.signature:
             raise UserError(f"{newest} was written under other settings; delete it, or run with --force to begin anew")
-        load_model(module, newest / "model.safetensors")
-        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True))
+        _fill(module, load_file(newest / "model.safetensors"))
+        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu", mmap=True))
         if ema is not None:
-            ema.load(load_file(newest / "ema.safetensors"), state["ema_updates"])
+            ema.load(load_file(newest / EMA_FILE), state["ema_updates"])
         return state["step"], state["seconds"]
 
     def clear(self) -> None:
         """Delete every checkpoint: the training is finished and its result stored."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@torch.no_grad()
+def _fill(module: nn.Module, stored: dict[str, Tensor]) -> None:
+    """Overwrite a module's tensors, divided or not, by stored ones.
+
+    Raises:
+        UserError: One is missing or of another shape.
+    """
+    filled: set[int] = set()
+    tensors = module.state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        if name in stored and id(tensor) not in filled:
+            if stored[name].shape != tensor.shape:
+                raise UserError(f"the checkpoint's {name} has shape {list(stored[name].shape)}, the model's {list(tensor.shape)}")
+            tensor.detach().copy_(like(stored[name], tensor))
+            filled.add(id(tensor))
+    if missing := [name for name, tensor in tensors.items() if id(tensor) not in filled]:
+        raise UserError(f"the checkpoint lacks {len(missing)} tensors, among them {missing[0]}")

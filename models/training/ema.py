@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from jfeval.models.training.sharding import like
+
 
 class Ema:
     """Keeps a slowly moving float32 copy of a module's trainable parameters.
@@ -57,5 +59,5 @@ class Ema:
         if shadow.keys() != self.shadow.keys():
             raise ValueError(f"stored EMA names differ: {sorted(shadow.keys() ^ self.shadow.keys())[:5]}")
         for name, value in shadow.items():
-            self.shadow[name].copy_(value)
+            self.shadow[name].copy_(like(value, self.shadow[name]))
         self.updates = updates

@@ -14,6 +14,7 @@ from jfeval.models.training.encoders import LatentEncoder, Reading, frozen_alway
 from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
 from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
+from jfeval.models.training.operations import Operations
 from jfeval.models.training.part import ADDED, NO_EFFECT
 
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
@@ -78,6 +79,7 @@ class JanusFlowObjective:
         """
         self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
         self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
+        self.costs = Operations.of(model, settings.freeze, aligned=head is not None)
         latent = isinstance(model.vision_und_enc_model, LatentEncoder)
         names = [name for name in settings.freeze if not (latent and name == "vision")]
         frozen = (*(prefix for name in names for prefix in FREEZABLE[name]), *frozen_always(model))
@@ -97,6 +99,14 @@ class JanusFlowObjective:
             blocks.append(encoder.flow().mid_block)
         return [p for block in blocks for name, p in block.named_parameters() if p.ndim == 2 and "cond_embeds_mapper" not in name]
 
+    def blocks(self) -> Sequence[nn.Module]:
+        """Return the language model's blocks: the modules that all batches run through alike."""
+        return list(self.model.language_model.model.layers)
+
+    def helpers(self) -> Sequence[nn.Module]:
+        """Return the frozen modules beside what is trained."""
+        return () if self.target is None else (self.target,)
+
     def batch(self, step: int, rng: StepRng) -> MixedBatch:
         """Draw the step's samples and all their noise."""
         if self.mixture is None:
@@ -113,6 +123,18 @@ class JanusFlowObjective:
         if batch.flow is None:
             return text
         return text + batch.flow.prompts.ids.numel() + len(batch.flow.t) * (self.model.config.image_tokens + 1)
+
+    def operations(self, batch: MixedBatch) -> float:
+        """Estimate the floating-point operations of learning from a batch, padding included."""
+        found, cost = 0.0, self.costs
+        for part in (batch.understanding, batch.text):
+            if part is not None:
+                found += len(part.ids) * cost.language(part.ids.shape[1], logits=part.ids.shape[1])
+        if batch.understanding is not None and batch.understanding.pixel_values is not None:
+            found += batch.understanding.pixel_values[:, :, 0, 0, 0].numel() * cost.read
+        if batch.flow is not None:
+            found += len(batch.flow.t) * (cost.language(batch.flow.prompts.ids.shape[1] + self.model.config.image_tokens + 1) + cost.drawn)
+        return found
 
     def found(self) -> Mapping[str, Any]:
         """Return what a finished training tells about its data, beyond the losses."""

@@ -3,6 +3,9 @@
 Everything random at step s comes from (seed, s), so a checkpoint holds the weights, the optimiser, the average and the number of
 steps done, and nothing else. A run that was killed at any moment goes on from its last checkpoint and, on a CPU with the same number
 of threads, ends in the same bytes.
+
+Several processes (see `jfeval.models.training.ranks`) take an update's batches in turn. Gradients and losses are their mean, so a run
+is the same, up to float rounding, whatever the number of processes, and a checkpoint of one number is continued by another.
 """
 
 import logging
@@ -24,6 +27,8 @@ from jfeval.models.training.ema import Ema
 from jfeval.models.training.optimizers import make_optimizer
 from jfeval.models.training.part import ADDED, NO_EFFECT
 from jfeval.models.training.progress import Size, display
+from jfeval.models.training.ranks import ALONE, Ranks
+from jfeval.models.training.sharding import Loss, divided, moved, whole
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,11 @@ class LoopSettings:
     """Ramp the decay up over the first updates."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """What matrix products and convolutions run in (autocast); weights and optimiser stay float32."""
+    device: str = field(default="auto", metadata=NO_EFFECT)
+    """cpu, cuda, cuda:1 ..., or auto: a GPU where there is one. Of several processes each takes its own GPU."""
+    peak_tflops: float = field(default=0.0, metadata=NO_EFFECT)
+    """What one device can do at most, in 10^12 floating-point operations per second, of which the line on the console shows the share; 0
+    looks it up among known GPUs."""
     compile: bool = False
     """Run the loss under torch.compile; pays off on a GPU, seldom on a CPU."""
     seed: int = 0
@@ -86,7 +96,7 @@ class LoopSettings:
         for name in ("steps", "learning_rate", "accumulate", "clip", "matrix_scale", "keep_checkpoints"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes"):
+        for name in ("warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes", "peak_tflops"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("beta1", "beta2", "ema", "decay_from"):
@@ -146,25 +156,72 @@ def rate_at(settings: LoopSettings, step: int) -> float:
     return settings.final_rate + (1.0 - settings.final_rate) * falling
 
 
-def _forward_backward(
-    objective: Objective[Any], loss_of: Callable[[Any], Any], settings: LoopSettings, step: int
-) -> tuple[dict[str, float], list[str], Size]:
-    """Accumulate the gradients of one update; return the averaged loss parts, the ids of the samples in it, and its size."""
+@dataclass(frozen=True, kw_only=True)
+class _Learned:
+    """What one process learned from in one update."""
+
+    parts: dict[str, float]
+    """Named parts of the loss, as shares of the mean over all batches of the update."""
+    ids: list[str]
+    size: Size
+
+
+def _forward_backward(objective: Objective[Any], loss_of: Loss, settings: LoopSettings, step: int, device: str, ranks: Ranks) -> _Learned:
+    """Accumulate this process's share of the gradients of one update."""
     parts: dict[str, float] = {}
     ids: list[str] = []
-    tokens = 0
+    tokens, operations = 0, 0.0
     count_tokens: Callable[[Any], int] = getattr(objective, "tokens", lambda _: 0)
-    for micro in range(step * settings.accumulate, (step + 1) * settings.accumulate):
+    count_operations: Callable[[Any], float] = getattr(objective, "operations", lambda _: 0.0)
+    for micro in range(step * settings.accumulate + ranks.rank, (step + 1) * settings.accumulate, ranks.size):
         batch = objective.batch(micro, StepRng(settings.seed, micro))
         ids.extend(objective.ids(batch))
         tokens += count_tokens(batch)
-        device = next(objective.module.parameters()).device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            loss, named = loss_of(batch)
-        (loss / settings.accumulate).backward()
+        operations += count_operations(batch)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+            loss, named = loss_of(moved(batch, device))
+        (loss / (settings.accumulate // ranks.size)).backward()  # the processes' gradients are averaged
         for key, value in {"loss": loss.detach(), **named}.items():
             parts[key] = parts.get(key, 0.0) + float(value) / settings.accumulate
-    return parts, ids, Size(len(ids), tokens)
+    return _Learned(parts=parts, ids=ids, size=Size(len(ids), tokens, operations))
+
+
+def _joined(learned: Sequence[_Learned]) -> _Learned:
+    """Put together what the processes learned from."""
+    if len(learned) == 1:
+        return learned[0]
+    parts: dict[str, float] = {}
+    for one in learned:
+        for key, value in one.parts.items():
+            parts[key] = parts.get(key, 0.0) + value
+    size = Size(*(sum(column) for column in zip(*(one.size for one in learned), strict=True)))
+    return _Learned(parts=parts, ids=[name for one in learned for name in one.ids], size=size)
+
+
+def _ready(name: str, objective: Objective[Any], settings: LoopSettings, device: str, ranks: Ranks) -> Loss:
+    """Put what is trained, and what it needs beside, on the device, divide it among the processes, and return its loss.
+
+    Raises:
+        UserError: The settings do not fit the number of processes.
+    """
+    for module in (objective.module, *_helpers(objective)):
+        module.to(device)
+    objective.module.train()
+    if ranks.size == 1:
+        return torch.compile(objective.loss) if settings.compile else objective.loss
+    if settings.accumulate % ranks.size:
+        raise UserError(
+            f"{name}: {settings.accumulate} batches per update cannot be dealt out to {ranks.size} processes; loop.accumulate must be a "
+            f"multiple of them: make batches smaller and loop.accumulate larger by the same factor, and the update stays the same"
+        )
+    if settings.compile:
+        raise UserError(f"{name}: loop.compile is for one process; compile_blocks works with several")
+    return divided(objective, device, ranks.size)
+
+
+def _helpers(objective: Objective[Any]) -> Sequence[nn.Module]:
+    """Return the frozen modules beside what is trained."""
+    return getattr(objective, "helpers", tuple)()
 
 
 def fit(
@@ -176,10 +233,12 @@ def fit(
     signature: str = "",
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     companion: Callable[[Path], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> FitResult:
-    """Train `objective` and leave the final (averaged, where an average is kept) weights in its module.
+    """Train `objective` and leave the final (averaged, where an average is kept) weights in its module, on the CPU.
 
-    Checkpoints lie in ``folder/checkpoints`` while the training runs, the curve in ``folder/log.jsonl``.
+    Checkpoints lie in ``folder/checkpoints`` while the training runs, the curve in ``folder/log.jsonl``. What several processes trained
+    stays divided among them; the last checkpoint holds it in one piece.
 
     Args:
         name: Shown in the progress line.
@@ -187,33 +246,37 @@ def fit(
         settings: How to train it.
         folder: Where checkpoints and the log go.
         signature: Identifies settings and inputs; a checkpoint of another signature is refused.
-        evaluate: Called with the number of updates done, every `evaluate_every` updates, with the averaged weights in place.
+        evaluate: Called with the number of updates done, every `evaluate_every` updates, with the averaged weights in place; by one
+            process alone.
         companion: Writes into every checkpoint what else is needed to use it; see `Checkpoints`.
+        ranks: The processes that train together.
 
     Raises:
         PausedError: when the time limit was reached.
         UserError: where the loss or a gradient is not finite, naming the samples of that batch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    module = objective.module.train()
-    groups = objective.groups()
-    optimizer = make_optimizer(settings, groups, getattr(objective, "matrices", list)())
+    device, module = ranks.device(settings.device), objective.module
+    loss_of = _ready(name, objective, settings, device, ranks)
+    optimizer = make_optimizer(settings, objective.groups(), getattr(objective, "matrices", list)())
     ema = Ema(module, settings.ema, warmup=settings.ema_warmup) if settings.ema else None
-    checkpoints = Checkpoints(folder / "checkpoints", signature, keep=settings.keep_checkpoints, companion=companion)
+    checkpoints = Checkpoints(folder / "checkpoints", signature, keep=settings.keep_checkpoints, companion=companion, ranks=ranks)
     done, before = checkpoints.load(module, optimizer, ema)
+    ranks.wait()  # nothing is written before everybody has read
     if done:
         log.info("%s goes on after %d of %d steps", name, done, settings.steps)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    loss_of = torch.compile(objective.loss) if settings.compile else objective.loss
-    started = saved = time.monotonic()
+    started = saved = ranks.gather(time.monotonic())[0]
     tail: deque[dict[str, float]] = deque(maxlen=max(1, settings.steps // 20))
-    with display(name, settings, folder / "log.jsonl", done) as shown:
+    with display(name, settings, folder / "log.jsonl", done, device, ranks) as shown:
         for step in range(done, settings.steps):
             optimizer.zero_grad()
-            parts, ids, size = _forward_backward(objective, loss_of, settings, step)
-            norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
+            learned = _joined(ranks.gather(_forward_backward(objective, loss_of, settings, step, device, ranks)))
+            parts = learned.parts
+            norm = float(whole(nn.utils.clip_grad_norm_(parameters, settings.clip)))
             if not (math.isfinite(parts["loss"]) and math.isfinite(norm)):
-                raise UserError(f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}; samples: {', '.join(ids)[:2000]}")
+                named = ", ".join(learned.ids)[:2000]
+                raise UserError(f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}; samples: {named}")
             rate = settings.learning_rate * rate_at(settings, step)
             optimizer.set_rate(rate)
             optimizer.step()
@@ -222,9 +285,9 @@ def fit(
             values = {**parts, "norm": norm, "rate": rate}
             if evaluate is not None and settings.evaluate_every and (step + 1) % settings.evaluate_every == 0:
                 values.update(_evaluated(evaluate, step + 1, module, ema))
-            shown.update(step + 1, values, size)
+            shown.update(step + 1, values, learned.size)
             tail.append(parts)
-            now = time.monotonic()
+            now = ranks.gather(time.monotonic())[0]  # one clock decides for all
             out_of_time = settings.time_limit_minutes and now - started > 60 * settings.time_limit_minutes
             if now - saved > 60 * settings.checkpoint_minutes or step + 1 == settings.steps or out_of_time:
                 shown.flush()
@@ -232,10 +295,14 @@ def fit(
                 saved = now
             if out_of_time and step + 1 < settings.steps:
                 raise PausedError(f"{name} stopped after {step + 1} of {settings.steps} steps at its time limit; the same command goes on")
+    ranks.wait()  # the last checkpoint is written
     if ema is not None:
         ema.copy_to_module()
     losses = {key: sum(p.get(key, 0.0) for p in tail) / len(tail) for key in tail[-1]} if tail else {}
     module.eval()
+    if ranks.size == 1:
+        for each in (module, *_helpers(objective)):
+            each.to("cpu")
     return FitResult(steps=settings.steps, seconds=before + time.monotonic() - started, losses=losses)
 
 

@@ -16,7 +16,7 @@ from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
 from jfeval.models.training.part import ADDED
 
 IGNORED = -100
-"""A target that carries no loss."""
+"""A target that carries no loss; torch's own ``ignore_index``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class AlignmentHead(nn.Module):
 
     def __init__(self, width: int, hidden: int, target: int) -> None:
         super().__init__()
+        self.sizes = (width, hidden, target)
         self.layers = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, target))
 
     def forward(self, states: Tensor) -> Tensor:

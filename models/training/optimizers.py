@@ -1,12 +1,13 @@
 """AdamW, and Muon for hidden matrices where a training asks for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jfeval.errors import UserError
+from jfeval.models.training.sharding import like, whole
 
 if TYPE_CHECKING:
     from jfeval.models.training.loop import LoopSettings
@@ -38,14 +39,25 @@ class Optimizers:
         for part in self.parts:
             part.step()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training needs."""
-        return {str(number): part.state_dict() for number, part in enumerate(self.parts)}
+    def state_dict(self, collect: Callable[[Tensor], Tensor] = whole) -> dict[str, Any]:
+        """Return what a resumed training needs; ``collect`` turns a tensor of the state, which may be divided, into what is stored."""
+        found: dict[str, Any] = {}
+        for number, part in enumerate(self.parts):
+            stored = part.state_dict()
+            state = {i: {k: collect(v) if isinstance(v, Tensor) else v for k, v in held.items()} for i, held in stored["state"].items()}
+            found[str(number)] = {**stored, "state": state}
+        return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned, divided as the parameters are."""
         for number, part in enumerate(self.parts):
-            part.load_state_dict(state[str(number)])
+            parameters = [p for group in part.param_groups for p in group["params"]]
+            stored = state[str(number)]
+            held = {
+                i: {k: like(v, parameters[i]) if isinstance(v, Tensor) and v.shape == parameters[i].shape else v for k, v in values.items()}
+                for i, values in stored["state"].items()
+            }
+            part.load_state_dict({**stored, "state": held})
 
 
 def make_optimizer(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jfeval.errors import unknown
+from jfeval.models.training.ranks import ALONE, Ranks
 
 NO_EFFECT = {"affects_result": False}
 """Metadata of settings that change how a part runs but not what comes out of it; a finished part stays valid when they change."""
@@ -33,6 +34,8 @@ class Part:
     """World name to a function that writes its data into a folder."""
     evaluate: Callable[[Any, str, int], Mapping[str, float]] | None = None
     """Scores a live pipeline; called with it, the part's name and the updates done, where a stage evaluates itself."""
+    ranks: Ranks = ALONE
+    """The processes that make it together."""
 
 
 def coerce(owner: object, name: str, cls: type) -> None:

@@ -14,6 +14,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jfeval.errors import UserError
+from jfeval.models.training.peaks import peak_of
+from jfeval.models.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from jfeval.models.training.loop import LoopSettings
@@ -27,6 +29,8 @@ class Size(NamedTuple):
     samples: int
     tokens: int
     """0 where a training has no tokens."""
+    operations: float = 0.0
+    """Floating-point operations that the model needs for it; 0 where they are not counted."""
 
 
 def memory_used() -> int:
@@ -63,8 +67,20 @@ def _lines_up_to(path: Path, done: int) -> Iterator[str]:
 class Display:
     """Shows progress: a bar in a terminal, a plain line every few seconds elsewhere; and appends every update to log.jsonl."""
 
-    def __init__(self, name: str, settings: "LoopSettings", path: Path, done: int) -> None:
+    def __init__(self, name: str, settings: "LoopSettings", path: Path, done: int, device: str = "cpu", processes: int = 1) -> None:
+        """Open the log and show the bar.
+
+        Args:
+            name: The part's.
+            settings: Say how often a line is printed, among others.
+            path: The log.
+            done: Updates done before.
+            device: Where the model runs, of which the share of its peak is shown.
+            processes: How many of these devices there are.
+        """
         self.name, self.settings, self.path = name, settings, path
+        self._peak, self._missing = peak_of(settings.peak_tflops, device)
+        self._peak *= processes
         self.started, self.first, self.last_line = time.monotonic(), done, time.monotonic()
         if path.exists():  # forget updates after the checkpoint: they are about to be repeated
             kept = list(_lines_up_to(path, done))
@@ -80,7 +96,7 @@ class Display:
         self._bar = Progress(*columns, transient=True)
         self._plain = not self._bar.console.is_terminal
         self._task = self._bar.add_task(name, total=settings.steps, completed=done, note="")
-        self._seen = Size(0, 0)
+        self._seen = Size(0, 0, 0.0)
         self._board = _board(path.parent / "tensorboard", done) if settings.tensorboard else None
         if not self._plain:
             self._bar.start()
@@ -90,8 +106,13 @@ class Display:
         now = time.monotonic()
         elapsed = max(now - self.started, 1e-9)
         speed = (step - self.first) / elapsed
-        self._seen = Size(self._seen.samples + size.samples, self._seen.tokens + size.tokens)
+        self._seen = Size(*(a + b for a, b in zip(self._seen, size, strict=True)))
         rates = {"samples/s": self._seen.samples / elapsed, "tokens/s": self._seen.tokens / elapsed, "memory GiB": memory_used() / 2**30}
+        if self._peak:
+            rates["MFU"] = self._seen.operations / elapsed / self._peak
+        elif size.operations and self._missing:
+            log.info("%s: MFU is not shown: %s", self.name, self._missing)
+            self._missing = ""
         if self._board is not None:
             for key, value in {**values, **rates}.items():
                 self._board.add_scalar(key, value, step)
@@ -118,10 +139,23 @@ class Display:
             self._board.close()
 
 
+class Silent:
+    """Shows nothing: another process does."""
+
+    def update(self, step: int, values: Mapping[str, float], size: Size) -> None:
+        """Ignore an update."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 @contextmanager
-def display(name: str, settings: "LoopSettings", path: Path, done: int) -> Iterator[Display]:
-    """Show a training's progress while a block runs."""
-    shown = Display(name, settings, path, done)
+def display(name: str, settings: "LoopSettings", path: Path, done: int, device: str, ranks: Ranks) -> Iterator[Display | Silent]:
+    """Show a training's progress while a block runs, in the first of its processes."""
+    if not ranks.first:
+        yield Silent()
+        return
+    shown = Display(name, settings, path, done, device, ranks.size)
     try:
         yield shown
     finally:

@@ -5,6 +5,7 @@ that too. Each stage starts from the averaged weights of the one before; the VAE
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
 from jfeval.models.janusflow.processing import Processor
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
 from jfeval.models.janusflow.vision import VisionTower
+from jfeval.models.training.checkpoints import EMA_FILE
 from jfeval.models.training.corpus import plain_texts
 from jfeval.models.training.data import Scenes, seeded
 from jfeval.models.training.encoders import (
@@ -37,7 +39,8 @@ from jfeval.models.training.loop import fit
 from jfeval.models.training.mixture import Mixture
 from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.part import Part
-from jfeval.models.training.snapshots import companion, plain_processor
+from jfeval.models.training.ratios import KINDS
+from jfeval.models.training.snapshots import checkpoints, companion, load_checkpoint, plain_processor
 from jfeval.models.training.sources import SOURCES_FILE, read_settings
 from jfeval.models.training.stream import PackedObjective, StreamMixture
 
@@ -72,7 +75,9 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     Where alignment aims at the pre-trained encoder instead of the model's own, ``contrastive`` is an input of every stage.
     """
     model = load_stage(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
-    attend_eagerly(model)
+    streamed = (part.inputs["data"] / SOURCES_FILE).is_file()
+    if not streamed and part.ranks.device(settings.loop.device) == "cpu":
+        attend_eagerly(model)
     model.checkpoint_activations(settings.checkpoint_activations)
     if settings.compile_blocks:
         compile_blocks(model)
@@ -80,23 +85,73 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     head = alignment_head(model, settings, part)
     vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
     target = stage_target(model, settings, part)
-    streamed = (part.inputs["data"] / SOURCES_FILE).is_file()
     build = stream_objective if streamed else scenes_objective
     objective = build(model, head, target, vae, processor, settings, part)
     pipeline, scored = JanusFlowPipeline(model, processor, vae), part.evaluate
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
+    if evaluate is not None:
+        vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
+    if part.ranks.size > 1:
+        _check_processes(settings, part, streamed=streamed, evaluates=evaluate is not None)
     describe = companion(model, part.inputs["tokenizer"] / "tokenizer", part.inputs["vae"] / VAE_FOLDER)
-    result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate, companion=describe)
-    save_stage(model, part.folder)
-    if head is not None:
-        save_file(head.state_dict(), part.folder / HEAD_FILE)
-    if settings.sample_prompts:
-        draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
+    size = float(sum(p.numel() for p in model.parameters()))
+    options: dict[str, Any] = {"signature": part.hash, "evaluate": evaluate, "companion": describe, "ranks": part.ranks}
+    result = fit(part.name, objective, settings.loop, part.folder, **options)
+    found = together(part.ranks.gather(objective.found()))
+    vae.to("cpu")  # pyright: ignore[reportCallIssue]
+    if part.ranks.first:
+        if part.ranks.size > 1:
+            pipeline, head = from_last_checkpoint(part.folder, head)
+        save_stage(pipeline.model, part.folder)
+        if head is not None:
+            save_file(head.state_dict(), part.folder / HEAD_FILE)
+        if settings.sample_prompts:
+            draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
     samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
     log.info("%s learned from %s", part.name, ", ".join(f"{n} {kind} ({n / sum(samples):.2%})" for kind, n in samples._asdict().items()))
     seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
-    size = float(sum(p.numel() for p in model.parameters()))
-    return {**result.losses, **seen, **objective.found(), "parameters": size, "seconds": result.seconds}
+    return {**result.losses, **seen, **found, "parameters": size, "seconds": result.seconds}
+
+
+def _check_processes(settings: StageSettings, part: Part, *, streamed: bool, evaluates: bool) -> None:
+    """Refuse what several processes cannot do.
+
+    Raises:
+        UserError: The stage evaluates itself, or its batches do not all run through the language model equally often.
+    """
+    if evaluates and settings.loop.evaluate_every:
+        raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
+    m = settings.mixture
+    rare = [
+        f"{share:g} of {kind}"
+        for phase in m.phases
+        for kind, share in zip(KINDS, phase.shares, strict=True)
+        if 0 < share * m.batch_size < 1
+    ]
+    if rare and not streamed:
+        raise UserError(
+            f"{part.name}: with several processes every batch needs every kind; {rare[0]} is less than one of {m.batch_size} samples"
+        )
+
+
+def together(found: Sequence[Mapping[str, Mapping[str, Sequence[str]]]]) -> dict[str, dict[str, list[str]]]:
+    """Put together what the processes tell about their data: names by topic and source, each once."""
+    joined: dict[str, dict[str, list[str]]] = {}
+    for topic, by_source in (item for one in found for item in one.items()):
+        merged = joined.setdefault(topic, {})
+        for source, names in by_source.items():
+            merged[source] = list(dict.fromkeys([*merged.get(source, ()), *names]))
+    return joined
+
+
+def from_last_checkpoint(folder: Path, head: AlignmentHead | None) -> tuple[JanusFlowPipeline, AlignmentHead | None]:
+    """Load what several processes trained, which is divided among them, from the stage's last checkpoint; averaged, as the result is."""
+    newest = checkpoints(folder)[-1]
+    if head is not None:
+        head = AlignmentHead(*head.sizes)
+        stored = {**load_file(newest / "model.safetensors"), **(load_file(newest / EMA_FILE) if (newest / EMA_FILE).is_file() else {})}
+        head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in stored.items() if name.startswith("head.")})
+    return load_checkpoint(newest), head
 
 
 def scenes_objective(
@@ -151,6 +206,7 @@ def stream_objective(
         settings.flow,
         seed=settings.loop.seed,
         accumulate=settings.loop.accumulate,
+        stride=part.ranks.size,
     )
     return PackedObjective(model, head, mixture, settings, target, vae)
 

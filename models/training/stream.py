@@ -53,6 +53,7 @@ class StreamMixture:
         *,
         seed: int,
         accumulate: int = 1,
+        stride: int = 1,
     ) -> None:
         """Prepare.
 
@@ -64,6 +65,7 @@ class StreamMixture:
             flow: Times and dropped prompts.
             seed: Seeds every sample's draws.
             accumulate: Batches per update.
+            stride: From one wanted batch to the next, where several processes take turns.
         """
         if not settings.pack_to:
             raise UserError("data sources are packed: set mixture.pack_to, for example to 4096")
@@ -74,15 +76,17 @@ class StreamMixture:
         self.schedule = settings.schedule(accumulate)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._ahead: dict[int, Future[PackedBatch]] = {}
+        self._stride = stride
 
     def batch(self, step: int, rng: StepRng) -> PackedBatch:  # noqa: ARG002 - the draws are each sample's own
-        """Return the batch of one step, and begin the next one."""
+        """Return the batch of one step, and begin the one that is wanted next."""
         made = self._ahead.pop(step, None)
         for other in self._ahead.values():
             other.cancel()
         self._ahead.clear()
         batch = made.result() if made is not None else self._worker.submit(self.make, step).result()
-        self._ahead[step + 1] = self._worker.submit(self.make, step + 1)
+        coming = step + self._stride
+        self._ahead[coming] = self._worker.submit(self.make, coming)
         return batch
 
     def make(self, step: int) -> PackedBatch:
@@ -164,6 +168,10 @@ class PackedObjective(JanusFlowObjective):
         super().__init__(model, head, None, settings, target)
         self.stream, self.vae = mixture, vae.requires_grad_(False).eval()
 
+    def helpers(self) -> Sequence[nn.Module]:
+        """Return the VAE too."""
+        return (*super().helpers(), self.vae)
+
     def batch(self, step: int, rng: StepRng) -> PackedBatch:  # pyright: ignore[reportIncompatibleMethodOverride] - its own kind of batch
         """Return the step's rows."""
         return self.stream.batch(step, rng)
@@ -175,6 +183,14 @@ class PackedObjective(JanusFlowObjective):
     def tokens(self, batch: PackedBatch) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Count the tokens of a batch, without what fills its rows."""
         return int((batch.documents >= 0).sum())
+
+    def operations(self, batch: PackedBatch) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Estimate the floating-point operations of learning from a batch, without what fills its rows; the VAE's are not counted."""
+        found, cost = 0.0, self.costs
+        for row in batch.documents:
+            found += sum(cost.language(int(n)) for n in torch.unique(row[row >= 0], return_counts=True)[1])
+        found += int((batch.targets != IGNORED).sum()) * cost.logit
+        return found + len(batch.read_pixels) * cost.read + len(batch.drawn_pixels) * cost.drawn
 
     def found(self) -> Mapping[str, Any]:
         """Return the rows that could not be used, by source."""

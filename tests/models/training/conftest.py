@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jfeval.models.training.recipe import train
+from jfeval.models.training.making import train
 
 LOOP = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32}"
 MUON = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32, ema: 0.9, optimizer: muon}"

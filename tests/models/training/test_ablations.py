@@ -207,7 +207,7 @@ def test_the_embedded_models_vae_and_tokenizer_serve_the_base_on_shapes(tmp_path
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     from jfeval.models.training.budget import budgets
-    from jfeval.models.training.recipe import train
+    from jfeval.models.training.making import train
     from jfeval.models.training.tokenizer import load_tokenizer
 
     train("ablations/shapes", tmp_path, only=["vae", "tokenizer"])

@@ -6,8 +6,9 @@ from click.testing import CliRunner
 from jfeval.cli_make import train as train_command
 from jfeval.errors import UserError
 from jfeval.models.training.budget import budgets
+from jfeval.models.training.making import train
 from jfeval.models.training.ratios import Counts
-from jfeval.models.training.recipe import load_recipe, train
+from jfeval.models.training.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,20 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM, SiglipModel
 
 from jfeval.errors import UserError
-from jfeval.models.training.contrastive import ContrastiveSettings, encode_captions, pair_signs, sigmoid_loss
+from jfeval.models.training.contrastive import (
+    ContrastiveObjective,
+    ContrastiveSettings,
+    build_siglip,
+    encode_captions,
+    pair_signs,
+    sigmoid_loss,
+)
 from jfeval.models.training.corpus import chat
 from jfeval.models.training.data import Scenes, seeded
 from jfeval.models.training.lm import IGNORED, LmSettings, build_lm, next_token_loss, one_per_row, pack, perplexity
-from jfeval.models.training.recipe import load_recipe, train
+from jfeval.models.training.loop import LoopSettings
+from jfeval.models.training.making import train
+from jfeval.models.training.recipe import load_recipe
 from jfeval.models.training.tokenizer import BOS, EOS, PAD, SPECIAL, TokenizerSettings, build_tokenizer, load_tokenizer, save_tokenizer
 from jfeval.models.training.vae import VaeSettings, build_vae, encode_mean, reconstruct, standardize, to_uint8
 
@@ -77,6 +86,17 @@ def test_every_part_leaves_its_published_form(made):
     assert not lm.config.tie_word_embeddings
     assert (made / "vae" / "reconstructions.png").is_file()
     assert not list(made.glob("*/checkpoints"))
+
+
+def test_muon_updates_the_hidden_matrices_of_both_towers(made):
+    settings = ContrastiveSettings(image_size=16, loop=LoopSettings(steps=1, learning_rate=1e-3, optimizer="muon"))
+    model = build_siglip(settings, load_tokenizer(made / "tokenizer" / "tokenizer"))
+    objective = ContrastiveObjective(model, load_tokenizer(made / "tokenizer" / "tokenizer"), Scenes.open_train(made / "data"), settings)
+    names = {id(p): n for n, p in model.named_parameters()}
+    matrices = {names[id(p)] for p in objective.matrices()}
+    assert "vision_model.encoder.layers.0.mlp.fc1.weight" in matrices
+    assert "text_model.encoder.layers.1.self_attn.q_proj.weight" in matrices
+    assert not any("embed" in name or ".head." in name or "bias" in name for name in matrices)
 
 
 def test_measurements_are_in_range(made):

@@ -12,7 +12,7 @@ from jfeval.errors import UserError
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.sampling import SamplerSettings
 from jfeval.models.training.loop import PausedError
-from jfeval.models.training.recipe import train
+from jfeval.models.training.making import train
 from jfeval.models.training.snapshots import checkpoints, load_checkpoint
 
 SAMPLER = {"num_steps": 2, "guidance_scale": 1.0}

@@ -14,9 +14,9 @@ from jfeval.models.janusflow.sampling import SamplerSettings
 from jfeval.models.training.data import Question as Asked
 from jfeval.models.training.data import Scenes, StepRng
 from jfeval.models.training.loop import LoopSettings
+from jfeval.models.training.making import train
 from jfeval.models.training.mixture import Mixture, MixtureSettings, dialogue
 from jfeval.models.training.objectives import IGNORED, FlowSettings
-from jfeval.models.training.recipe import train
 from jfeval.models.training.stages import JanusFlowObjective, StageSettings, attend_eagerly, stage_processor
 
 

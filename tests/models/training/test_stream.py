@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.training.making import train
 from jfeval.models.training.mixture import MixtureSettings
 from jfeval.models.training.objectives import FlowSettings
 from jfeval.models.training.ratios import Phase
-from jfeval.models.training.recipe import train
 from jfeval.models.training.sources import read_settings
 from jfeval.models.training.stages import stage_processor
 from jfeval.models.training.stream import StreamMixture
