@@ -9,22 +9,17 @@ Source: Hudson and Manning, "GQA" (arXiv 1902.09506), sections 3.2 to 3.4, for t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from jfeval.benchmarks.shapes.language import CLEAR_RELATION, OPPOSITE, clear_relations, with_article
+from jfeval.benchmarks.shapes import naming
+from jfeval.benchmarks.shapes.language import OPPOSITE, with_article
 from jfeval.benchmarks.shapes.scene import (
-    COLORS,
-    HELD_OUT_PAIRS,
     SEEN_PAIRS,
-    SHAPES,
-    Color,
     Kind,
-    Relation,
     Scene,
-    Thing,
     pick,
-    relation_holds,
 )
 
 Step = tuple[str, str]
@@ -53,7 +48,7 @@ Maker = Callable[[Scene, np.random.Generator, bool], Draft | None]
 
 def _query_color(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | None:
     thing = pick(rng, scene.things)
-    if sum(other.shape == thing.shape for other in scene.things) > 1:
+    if not naming.alone(thing, scene):
         return None
     return _query(f"What color is the {thing.shape}?", thing.color, "color", (("select", thing.shape),))
 
@@ -68,22 +63,18 @@ def _query_shape(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | Non
 
 def _query_size(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | None:
     thing = pick(rng, scene.things)
-    name = _name(thing, scene)
+    name = naming.name(thing, scene)
     return None if name is None else _query(f"What size is the {name}?", thing.size, "size", _select(name))
 
 
 def _query_related(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | None:
-    """Ask for the colour of the one object that stands in a relation to another, no third object coming near to it."""
-    target = pick(rng, scene.things)
-    name = _name(target, scene)
-    relation: Relation = pick(rng, tuple(OPPOSITE))
-    others = [thing for thing in scene.things if thing is not target]
-    near = [thing for thing in others if relation_holds(thing, relation, target, least=0.0)]
-    if name is None or len(near) != 1 or not relation_holds(near[0], relation, target, least=CLEAR_RELATION):
+    found = naming.neighbor(scene, rng)
+    if found is None:
         return None
-    select = (*_select(name), ("relate", f"object, {relation}"))
-    question = f"What color is the object {relation} the {name}?"
-    return _query(question, near[0].color, "color", select, semantic="rel", detailed="relateAttrQuery")
+    thing, relation, target = found
+    select = (*_select(target), ("relate", f"object, {relation}"))
+    question = f"What color is the object {relation} the {target}?"
+    return _query(question, thing.color, "color", select, semantic="rel", detailed="relateAttrQuery")
 
 
 def _query(
@@ -107,7 +98,7 @@ def _verify_there(scene: Scene, rng: np.random.Generator, right: bool) -> Draft:
 
 
 def _verify_relation(scene: Scene, rng: np.random.Generator, right: bool) -> Draft | None:
-    pair = _related(scene, rng)
+    pair = naming.related(scene, rng)
     if pair is None:
         return None
     first, relation, second = pair
@@ -121,10 +112,10 @@ def _verify_relation(scene: Scene, rng: np.random.Generator, right: bool) -> Dra
 
 
 def _verify_color(scene: Scene, rng: np.random.Generator, right: bool) -> Draft | None:
-    thing = pick(rng, scene.things)
-    other = _other_color(thing, scene, rng)
-    if other is None:
+    drawn = naming.wrong_color(scene, rng)
+    if drawn is None:
         return None
+    thing, other = drawn
     color = thing.color if right else other
     return Draft(
         question=f"Is the {thing.shape} {color}?",
@@ -135,10 +126,10 @@ def _verify_color(scene: Scene, rng: np.random.Generator, right: bool) -> Draft 
 
 
 def _choose_color(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | None:
-    thing = pick(rng, scene.things)
-    other = _other_color(thing, scene, rng)
-    if other is None:
+    drawn = naming.wrong_color(scene, rng)
+    if drawn is None:
         return None
+    thing, other = drawn
     first, second = _either_order((thing.color, other), rng)
     return Draft(
         question=f"Is the {thing.shape} {first} or {second}?",
@@ -150,7 +141,7 @@ def _choose_color(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | No
 
 
 def _choose_relation(scene: Scene, rng: np.random.Generator, _: bool) -> Draft | None:
-    pair = _related(scene, rng)
+    pair = naming.related(scene, rng)
     if pair is None:
         return None
     subject, relation, target = pair
@@ -166,18 +157,11 @@ def _choose_relation(scene: Scene, rng: np.random.Generator, _: bool) -> Draft |
 
 def _logical(scene: Scene, rng: np.random.Generator, right: bool) -> Draft | None:
     """Ask for two shapes, joined by "and" or "or"."""
-    there = sorted({thing.shape for thing in scene.things})
-    absent = [shape for shape in SHAPES if shape not in there]
-    word = pick(rng, ("and", "or"))
-    if word == "and":
-        if len(there) < 2:
-            return None
-        first = pick(rng, there)
-        second = pick(rng, [shape for shape in (there if right else absent) if shape != first])
-    else:
-        second = pick(rng, absent)
-        first = pick(rng, there) if right else pick(rng, [shape for shape in absent if shape != second])
-    first, second = _either_order((first, second), rng)
+    word: Literal["and", "or"] = pick(rng, ("and", "or"))
+    pair = naming.two_shapes(scene, rng, word, right)
+    if pair is None:
+        return None
+    first, second = _either_order(pair, rng)
     return Draft(
         question=f"Is there {with_article(first)} {word} {with_article(second)} in the image?",
         answer=_yes(right),
@@ -188,9 +172,7 @@ def _logical(scene: Scene, rng: np.random.Generator, right: bool) -> Draft | Non
 
 def _compare(scene: Scene, rng: np.random.Generator, right: bool) -> Draft | None:
     first, second = (scene.things[i] for i in rng.permutation(len(scene.things))[:2])
-    if {first.shape, second.shape} == {first.shape} or any(
-        sum(other.shape == thing.shape for other in scene.things) > 1 for thing in (first, second)
-    ):
+    if not (naming.alone(first, scene) and naming.alone(second, scene)):
         return None
     if (first.color == second.color) != right:
         return None
@@ -221,35 +203,10 @@ COUNTS: dict[Maker, int] = {
 # parts
 
 
-def _name(thing: Thing, scene: Scene) -> str | None:
-    """Name an object so that no other fits; None where two are alike in shape and colour."""
-    if sum(other.shape == thing.shape for other in scene.things) == 1:
-        return thing.shape
-    return " ".join(thing.kind) if scene.kinds.count(thing.kind) == 1 else None
-
-
 def _select(name: str) -> tuple[Step, ...]:
     """Select an object by its name: the shape, then its colour where that is said."""
     color, _, shape = name.rpartition(" ")
     return (("select", shape), ("filter color", color)) if color else (("select", shape),)
-
-
-def _related(scene: Scene, rng: np.random.Generator) -> tuple[str, Relation, str] | None:
-    """Name two objects and a clear relation between them."""
-    first, second = (scene.things[i] for i in rng.permutation(len(scene.things))[:2])
-    relations, names = clear_relations(first, second), (_name(first, scene), _name(second, scene))
-    if not relations or names[0] is None or names[1] is None:
-        return None
-    return names[0], pick(rng, relations), names[1]
-
-
-def _other_color(thing: Thing, scene: Scene, rng: np.random.Generator) -> Color | None:
-    """Draw a colour that an object has not, half of the time one that the scene has; None where its shape does not name it."""
-    if sum(other.shape == thing.shape for other in scene.things) > 1:
-        return None
-    options: list[Color] = [color for color in COLORS if color != thing.color and (color, thing.shape) not in HELD_OUT_PAIRS]
-    near: list[Color] = [color for color in options if color in {other.color for other in scene.things}]
-    return pick(rng, near if near and rng.random() < 0.5 else options)
 
 
 def _absent(scene: Scene) -> list[Kind]:

@@ -10,12 +10,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from jfeval.benchmarks.shapes import naming
 from jfeval.benchmarks.shapes.language import (
-    CLEAR_RELATION,
     OPPOSITE,
     Mention,
     caption,
-    clear_relations,
     list_phrase,
     plural,
     relation_phrase,
@@ -25,13 +24,9 @@ from jfeval.benchmarks.shapes.scene import (
     COLORS,
     HELD_OUT_PAIRS,
     SHAPES,
-    Color,
     Kind,
-    Relation,
     Scene,
-    Thing,
     pick,
-    relation_holds,
     sample_scene,
 )
 
@@ -95,13 +90,6 @@ def sentence(rng: np.random.Generator) -> str:
     return f"{list_phrase(scene, rng, Mention(color=True, size=question.kind == 'size'))}. {question.question} {question.answer}"
 
 
-def _reference(thing: Thing, scene: Scene) -> str | None:
-    """Name an object so that no other fits: "star", else "red star"; None where two are alike in both."""
-    if sum(other.shape == thing.shape for other in scene.things) == 1:
-        return thing.shape
-    return f"{thing.color} {thing.shape}" if scene.kinds.count(thing.kind) == 1 else None
-
-
 def _absent_kinds(scene: Scene) -> list[Kind]:
     """List the pairs that are not in a scene but share a colour or a shape with it: the hard negatives."""
     colors, shapes = {color for color, _ in scene.kinds}, {shape for _, shape in scene.kinds}
@@ -156,20 +144,8 @@ def _shape(scene: Scene, rng: np.random.Generator) -> Question | None:
     return Question(question=f"What shape is the {thing.color} object?", answer=thing.shape, kind="shape")
 
 
-def _related(scene: Scene, rng: np.random.Generator) -> tuple[str, Relation, str] | None:
-    """Name two objects and a clear relation between them."""
-    if len(scene.things) < 2:
-        return None
-    subject, target = (scene.things[i] for i in rng.permutation(len(scene.things))[:2])
-    relations = clear_relations(subject, target)
-    first, second = _reference(subject, scene), _reference(target, scene)
-    if not relations or first is None or second is None:
-        return None
-    return first, pick(rng, relations), second
-
-
 def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
-    pair = _related(scene, rng)
+    pair = naming.related(scene, rng)
     if pair is None:
         return None
     (first, relation, second), answer = pair, "yes"
@@ -180,22 +156,12 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _size(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = pick(rng, scene.things)
-    name = _reference(thing, scene)
+    name = naming.name(thing, scene)
     return None if name is None else Question(question=f"What size is the {name}?", answer=thing.size, kind="size")
 
 
-def _named_by_shape(scene: Scene, rng: np.random.Generator) -> tuple[Thing, Color] | None:
-    """Draw an object that its shape alone names, and a colour it has not, half of the time one that the scene has."""
-    thing = pick(rng, scene.things)
-    if sum(other.shape == thing.shape for other in scene.things) > 1:
-        return None
-    others: list[Color] = [color for color in COLORS if color != thing.color and (color, thing.shape) not in HELD_OUT_PAIRS]
-    near: list[Color] = [color for color in others if any(other.color == color for other in scene.things)]
-    return thing, pick(rng, near if near and rng.random() < 0.5 else others)
-
-
 def _verify_color(scene: Scene, rng: np.random.Generator) -> Question | None:
-    drawn = _named_by_shape(scene, rng)
+    drawn = naming.wrong_color(scene, rng)
     if drawn is None:
         return None
     thing, other = drawn
@@ -204,7 +170,7 @@ def _verify_color(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _choose_color(scene: Scene, rng: np.random.Generator) -> Question | None:
-    drawn = _named_by_shape(scene, rng)
+    drawn = naming.wrong_color(scene, rng)
     if drawn is None:
         return None
     thing, other = drawn
@@ -213,7 +179,7 @@ def _choose_color(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _choose_relation(scene: Scene, rng: np.random.Generator) -> Question | None:
-    pair = _related(scene, rng)
+    pair = naming.related(scene, rng)
     if pair is None:
         return None
     subject, relation, target = pair
@@ -222,31 +188,21 @@ def _choose_relation(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _related_color(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """Ask for the colour of the one object that stands in a relation to another, no third object coming near to it."""
-    target = pick(rng, scene.things)
-    name = _reference(target, scene)
-    relation: Relation = pick(rng, tuple(OPPOSITE))
-    near = [thing for thing in scene.things if thing is not target and relation_holds(thing, relation, target, least=0.0)]
-    if name is None or len(near) != 1 or not relation_holds(near[0], relation, target, least=CLEAR_RELATION):
+    found = naming.neighbor(scene, rng)
+    if found is None:
         return None
-    return Question(question=f"What color is the object {relation} the {name}?", answer=near[0].color, kind="related_color")
+    thing, relation, target = found
+    return Question(question=f"What color is the object {relation} the {target}?", answer=thing.color, kind="related_color")
 
 
 def _logical(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Ask for two shapes, joined by "and" or "or"."""
-    there = sorted({thing.shape for thing in scene.things})
-    absent = [shape for shape in SHAPES if shape not in there]
-    word, right = pick(rng, ("and", "or")), rng.random() < 0.5
-    if word == "and":
-        if len(there) < 2:
-            return None
-        first = pick(rng, there)
-        second = pick(rng, [shape for shape in (there if right else absent) if shape != first])
-    else:
-        second = pick(rng, absent)
-        first = pick(rng, there) if right else pick(rng, [shape for shape in absent if shape != second])
-    if rng.random() < 0.5:
-        first, second = second, first
+    word: Literal["and", "or"] = pick(rng, ("and", "or"))
+    right = rng.random() < 0.5
+    pair = naming.two_shapes(scene, rng, word, right)
+    if pair is None:
+        return None
+    first, second = pair if rng.random() >= 0.5 else (pair[1], pair[0])
     text = f"Is there {with_article(first)} {word} {with_article(second)} in the image?"
     return Question(question=text, answer="yes" if right else "no", kind="logical")
 
@@ -255,7 +211,7 @@ def _same_color(scene: Scene, rng: np.random.Generator) -> Question | None:
     if len(scene.things) < 2:
         return None
     first, second = (scene.things[i] for i in rng.permutation(len(scene.things))[:2])
-    unnamed = any(sum(other.shape == thing.shape for other in scene.things) > 1 for thing in (first, second))
+    unnamed = not (naming.alone(first, scene) and naming.alone(second, scene))
     same = first.color == second.color
     if unnamed or (not same and rng.random() < _DIFFERENT_LEFT_OUT):
         return None
