@@ -1,7 +1,8 @@
 """The official data sets that `jfeval data fetch` knows, with what is known of each: address, revision, hashes, licence.
 
 What was never seen here is ``unpinned``. Sources of what is pinned: POPE's and GenEval's files were hashed at the stated revisions; the
-tables' md5 stand in VLMEvalKit @ e8e78f05, dataset/image_mcq.py, DATASET_MD5; lmms-lab/POPE's revision is the newest that the hub listed.
+tables' md5 stand in VLMEvalKit @ e8e78f05, dataset/image_mcq.py, DATASET_MD5; lmms-lab/POPE's revision is the newest that the hub listed;
+Inception's size and sha256 are what projects that use the file record.
 """
 
 import json

@@ -47,7 +47,7 @@ def _begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: f
         seed=settings.seed,
         limit=settings.limit,
         batch_size=settings.batch_size,
-        benchmark_settings=settings.benchmark_settings,
+        benchmark_settings={key: str(value) if isinstance(value, Path) else value for key, value in settings.benchmark_settings.items()},
         model_identity=model_identity,
         data_identity=plan.data_identity,
         fingerprint=digest(inputs),

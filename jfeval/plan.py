@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError, unknown
@@ -120,9 +121,14 @@ class Plan:
         """Return everything that can change an output."""
         s = self.settings
         asked: JsonObject = {"benchmark": s.benchmark, "edition": s.edition, "seed": s.seed, "model": s.model}
-        if s.benchmark_settings:
-            asked["benchmark_settings"] = s.benchmark_settings
+        if own := settled(s.benchmark_settings):
+            asked["benchmark_settings"] = own
         return {**asked, "data_identity": self.data_identity, "model_identity": model_identity}
+
+
+def settled(settings: Mapping[str, object]) -> JsonObject:
+    """Return a benchmark's settings without what is left open and without places on this machine: their content is hashed elsewhere."""
+    return {key: value for key, value in settings.items() if value is not None and not isinstance(value, Path)}  # pyright: ignore
 
 
 def protocols_of(benchmark: "Benchmark", edition: Edition) -> tuple[str, ...]:

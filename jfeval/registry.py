@@ -48,6 +48,7 @@ BENCHMARKS: Mapping[str, str] = {
     "geneval-heldout": "jfeval.benchmarks.geneval:GenEvalHeldOut",
     "dpg": "jfeval.benchmarks.dpg:DPG",
     "mjhq": "jfeval.benchmarks.mjhq:MJHQ",
+    "coco": "jfeval.benchmarks.coco:COCO",
     "pope": "jfeval.benchmarks.pope:Pope",
     "gqa": "jfeval.benchmarks.gqa:Gqa",
     "mmbench": "jfeval.benchmarks.mmbench:MMBench",

@@ -17,8 +17,9 @@ Algebra and its Applications 48 (1982) for T; Bhatia, "Matrix Analysis" (1997), 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.linalg import eigh
@@ -31,8 +32,13 @@ from jfeval.stats import CONFIDENCE
 LEAST_RATIO = 5
 """Images per feature below which no interval is given: the expansion does not hold there."""
 
-Batches = Sequence[np.ndarray]
-"""Features ``(B, D)`` in parts that can be gone through twice: arrays in memory, or files mapped into it."""
+
+class Batches(Protocol):
+    """Features ``(B, D)`` in parts, gone through several times: arrays in memory, mapped from a file, or read anew at each pass."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Begin a pass."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,9 +144,11 @@ class _Halves:
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
         parts = (Accumulator(), Accumulator())
-        for which in (0, 1):
-            for batch in self.rows(which):
-                parts[which].add(batch)
+        place = 0
+        for batch in batches:
+            for which in (0, 1):
+                parts[which].add(batch[(which - place) % 2 :: 2])
+            place += len(batch)
         whole = Accumulator()
         for part in parts:
             whole.merge(part)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
-"""Name of the published file in torch-fidelity's release v0.2.0; it ends in the first eight digits of its sha256."""
+"""Name of the published file in torch-fidelity's release v0.2.0."""
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""Of the published file; recorded by several projects that use it, its first digits in the file's name."""
 WIDTH = 2048
 _LAYERS = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
@@ -63,7 +65,7 @@ class Inception:
         return {
             "network": "inception-v3-compat",
             "weights_sha256": self._digest,
-            "published": self._digest.startswith(WEIGHTS.removesuffix(".pth").rsplit("-", 1)[1]),
+            "published": self._digest == SHA256,
             "recipe": self.recipe,
             "torch_fidelity": version("torch-fidelity"),
         }
@@ -92,7 +94,10 @@ def _checked(weights: Path) -> str:
     import torch
 
     if not weights.is_file():
-        raise UserError(f"there is no file {weights}; it is {WEIGHTS} of torch-fidelity's release v0.2.0")
+        raise UserError(
+            f"Inception's weights are missing: there is no file {weights}. It is {WEIGHTS} of torch-fidelity's release v0.2.0, 96 MB; "
+            "`jfeval data fetch inception` gets it to where runs look for it. To evaluate a model without: --edition shapes"
+        )
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -2,83 +2,107 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jfeval.benchmarks.mjhq import MJHQ, PER_CATEGORY, PROTOCOL, _scene
+from jfeval.benchmarks.mjhq import MJHQ, PER_CATEGORY
+from jfeval.benchmarks.scene_sets import PROTOCOL, read_scene
 from jfeval.benchmarks.scorers.fixed_features import WIDTH, features, pack, unpack
 from jfeval.benchmarks.scorers.scene_distance import total_variation
 from jfeval.benchmarks.shapes.render import render
 from jfeval.benchmarks.shapes.scene import COLORS, bucket
 from jfeval.errors import UserError
 from jfeval.registry import load_benchmark
-from jfeval.schema import Judgement
+from jfeval.schema import Judged, Judgement
 
 SAMPLES = MJHQ().samples("shapes", seed=3)
 
 
-def metrics(samples, pictures):
-    benchmark = MJHQ()
-    judge = benchmark.judge("shapes")
-    scores = []
-    for sample, picture in zip(samples, pictures, strict=True):
-        judged = Judgement(sample_id=sample.id, observations=judge.observe(sample, [picture]))
-        scores += benchmark.score(sample, judged, protocol=PROTOCOL)
-    return {(m.name, m.task): m for m in benchmark.aggregate(scores, protocol=PROTOCOL)}
+@pytest.fixture(scope="module")
+def results(see):
+    def of(samples, pictures):
+        benchmark = MJHQ()
+        judge = benchmark.judge("shapes")
+        scores, metrics = benchmark.score_set(see(samples, pictures, judge), protocol=PROTOCOL)
+        return scores, {(m.name, m.task): m for m in metrics}
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def fresh(results):
+    """Another draw of the same world in the place of a model."""
+    others = [render(read_scene(s)) for s in MJHQ().samples("shapes", seed=4)[::4]]
+    return others, *results(SAMPLES[::4], others)
 
 
 def test_prompts_are_of_ten_categories_and_unseen():
     assert isinstance(load_benchmark("mjhq"), MJHQ)
     assert [sum(s.task == color for s in SAMPLES) for color in COLORS] == [PER_CATEGORY] * 10
     assert len({s.request.prompt for s in SAMPLES}) == len(SAMPLES)
-    assert {bucket(_scene(s)) for s in SAMPLES[::40]} == {"test"}
+    assert {bucket(read_scene(s)) for s in SAMPLES[::40]} == {"test"}
     assert MJHQ().samples("shapes", seed=4) != SAMPLES
 
 
-def test_the_references_themselves_are_at_distance_nought():
+def test_the_references_themselves_are_at_distance_nought(results):
     some = SAMPLES[::4]
-    found = metrics(some, [render(_scene(s)) for s in some])
+    scores, found = results(some, [render(read_scene(s)) for s in some])
     assert found["frechet_random_conv", ""].value == pytest.approx(0, abs=1e-6)
     assert [m.name for m in found.values() if m.headline] == ["frechet_random_conv"]
     assert {found[f"{kind}_variation", ""].value for kind in ("count", "color", "shape")} == {0.0}
+    assert found["layout_distance", ""].value == pytest.approx(0, abs=1e-12)
+    assert found["kernel_random_conv", ""].value == pytest.approx(0, abs=1e-12)
+    assert {m.better for m in found.values()} == {"lower"}
+    assert len(scores) == len(some)
 
 
-def test_damage_and_sameness_are_far():
+def test_damage_and_sameness_are_far(results, fresh):
     some = SAMPLES[::4]
-    others = [render(_scene(s)) for s in MJHQ().samples("shapes", seed=4)[::4]]
-    fresh = metrics(some, others)
-    same = metrics(some, [others[0]] * len(some))
+    others, _, fresh = fresh
+    _, same = results(some, [others[0]] * len(some))
     near, far = fresh["frechet_random_conv_corrected", ""], same["frechet_random_conv_corrected", ""]
     assert near.ci_high < far.ci_low
     assert fresh["kernel_random_conv", ""].value < same["kernel_random_conv", ""].value
     assert same["color_variation", ""].value == pytest.approx(0.9, abs=0.02)
+    assert fresh["layout_distance", ""].ci_high < same["layout_distance", ""].ci_low
     assert all(m.ci_low <= m.value <= m.ci_high for m in fresh.values() if m.ci_low is not None)
 
 
-def test_few_images_have_no_interval_but_a_kernel_distance():
-    some = SAMPLES[: 5 * WIDTH - 1]
-    found = metrics(some, [render(_scene(s)) for s in some])
+def test_each_image_has_its_influence_which_adds_up_to_the_error(fresh):
+    _, scores, found = fresh
+    influence = np.array([score.values["influence"] for score in scores])
+    assert influence.mean() == pytest.approx(0, abs=1e-9)
+    own = influence.std(ddof=1) / np.sqrt(len(influence))
+    assert 0 < own < found["frechet_random_conv", ""].se  # which holds the reference's error too
+
+
+def test_few_images_have_no_interval_but_a_kernel_distance(results):
+    some = SAMPLES[:20]
+    assert len(some) < 5 * WIDTH
+    scores, found = results(some, [render(read_scene(s)) for s in some])
     assert found["frechet_random_conv", ""].ci_low is None
     assert "look at the kernel distance" in found["frechet_random_conv", ""].detail
     assert ("frechet_random_conv_corrected", "") not in found
     assert found["kernel_random_conv", "red"].ci_low is not None
+    assert "influence" not in scores[0].values
 
 
 def test_bad_input_is_named(tmp_path):
     benchmark, sample = MJHQ(), SAMPLES[0]
-    with pytest.raises(UserError, match=r"python -m jfeval\.benchmarks\.fid"):
-        benchmark.samples("official", seed=0)
     with pytest.raises(UserError, match="reads no data"):
         benchmark.samples("shapes", seed=0, data=tmp_path)
     with pytest.raises(UserError, match="random-conv-32 reads images of 64x64 pixels, not 32x32"):
         features([Image.new("RGB", (32, 32))])
+    strange = Judgement(sample_id=sample.id, observations=({"features": "x"},))
     with pytest.raises(UserError, match="features and objects under 'found'"):
-        benchmark.score(sample, Judgement(sample_id=sample.id, observations=({"features": "x"},)), protocol=PROTOCOL)
+        benchmark.score_set(Judged(samples=(sample,), read=lambda _: strange, judge={}), protocol=PROTOCOL)
     with pytest.raises(UserError, match="stored features are not readable"):
         unpack("?", where="here")
     with pytest.raises(UserError, match="at least 2 judged images"):
-        benchmark.aggregate([], protocol=PROTOCOL)
+        benchmark.score_set(Judged(samples=(), read=lambda _: strange, judge={}), protocol=PROTOCOL)
+    with pytest.raises(UserError, match=r"unknown protocol of mjhq \(shapes\) 'gigagan'"):
+        benchmark.judge_under("shapes", "gigagan")
 
 
 def test_features_are_fixed_and_survive_storage():
-    row = features([render(_scene(SAMPLES[0]))])[0]
+    row = features([render(read_scene(SAMPLES[0]))])[0]
     assert row.shape == (WIDTH,)
     np.testing.assert_array_equal(unpack(pack(row), where=""), row.astype(np.float64))
     grey = features([Image.new("RGB", (64, 64), (150, 150, 150))])[0]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jfeval.benchmarks.scorers.kernel_distance import kernel_distance, kid_of_subsets
+from jfeval.benchmarks.scorers.kernel_distance import kernel_distance, kid_of_subsets, paired_kernel_distance
 from jfeval.errors import UserError
 
 
@@ -50,3 +50,29 @@ def test_sets_too_small_are_refused():
         kid_of_subsets(few, few, subsets=1, size=4, rng=np.random.RandomState(0))
     with pytest.raises(UserError, match="features of one width"):
         kernel_distance(few, np.zeros((3, 5)))
+
+
+def test_pairs_that_share_something_make_no_bias():
+    """Both sides are of one distribution and share half their noise; brute force over draws."""
+    rng = np.random.default_rng(0)
+
+    def draw(n=60, width=6):
+        shared = rng.standard_normal((n, width))
+        return tuple((shared + rng.standard_normal((n, width))) / np.sqrt(2) for _ in range(2))
+
+    found = [paired_kernel_distance(*draw()) for _ in range(300)]
+    values = np.array([one.value for one in found])
+    assert abs(values.mean()) < 3 * values.std() / np.sqrt(300)
+    assert np.mean([one.se for one in found]) == pytest.approx(values.std(), rel=0.25)
+    unpaired = np.array([kernel_distance(*draw()).value for _ in range(300)])
+    assert unpaired.mean() < -3 * unpaired.std() / np.sqrt(300)
+
+
+def test_identical_pairs_are_at_nought_and_others_are_not():
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((40, 5))
+    assert paired_kernel_distance(rows, rows).value == pytest.approx(0, abs=1e-12)
+    moved = paired_kernel_distance(rows + 0.8, rows)
+    assert moved.value > 3 * moved.se > 0
+    with pytest.raises(UserError, match="as many rows on each side, got 40 and 39"):
+        paired_kernel_distance(rows, rows[1:])

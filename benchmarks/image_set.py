@@ -1,0 +1,126 @@
+"""What benchmarks of image sets have in common: two editions with their own protocols, judges and references."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jfeval.benchmarks.photo_sets import Settings, photo_judge, photo_results
+from jfeval.benchmarks.scene_sets import PROTOCOL, SceneFeatures, scene_results
+from jfeval.benchmarks.scorers.image_recipes import RECIPES
+from jfeval.errors import UserError, unknown
+from jfeval.fetching.lock import fetched_folder
+from jfeval.schema import Edition, ImageRequest, JsonObject, Judged, Metric, Sample, Score
+
+if TYPE_CHECKING:
+    from jfeval.benchmarks.base import Judge
+    from jfeval.benchmarks.features import ImageFile
+
+_DEFAULTS = Settings()
+
+
+class ImageSet(ABC):
+    """A benchmark whose number is a distance between the images that a model draws and reference images, as sets.
+
+    The official edition's protocols are the recipes by which images reach Inception; what is seen under each is stored apart.
+
+    Args:
+        settings: Where weights, reference and CLIP are.
+    """
+
+    name: str
+    editions: tuple[Edition, ...] = ("official", "shapes")
+    protocols: tuple[str, ...] = (*RECIPES, PROTOCOL)
+    categories: bool = False
+    """Whether tasks are categories with references of their own."""
+
+    def __init__(self, settings: Settings = _DEFAULTS) -> None:
+        self.settings = settings
+        self._data: Path | None = None
+
+    def protocols_of(self, edition: Edition) -> tuple[str, ...]:
+        """Return the recipes of the official edition, or the features of the shapes edition."""
+        self._check(edition)
+        return tuple(RECIPES) if edition == "official" else (PROTOCOL,)
+
+    def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
+        """List every prompt in order; see `Benchmark.samples`. The data folder is remembered: its images are the usual reference."""
+        self._check(edition)
+        if edition == "official":
+            self._data = data
+            return self._published(self._folder())
+        if data is not None:
+            raise UserError(f"the shapes edition draws its prompts from the seed and reads no data; leave out --data {data}")
+        return self._drawn(seed)
+
+    def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
+        """Return where prompts come from and their hash; the reference is part of the judge's identity."""
+        samples = self.samples(edition, seed=seed, data=data)
+        content = json.dumps([[s.id, s.task, s.reference, _prompt(s)] for s in samples], sort_keys=True)
+        counted: JsonObject = {"rows": len(samples), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+        if edition == "shapes":
+            return {"name": f"{self.name}-shapes", "seed": seed, **counted}
+        return {**self._source(self._folder()), **counted}
+
+    def judge(self, edition: Edition) -> "Judge":
+        """Load the judge of the edition's first protocol."""
+        return self.judge_under(edition, self.protocols_of(edition)[0])
+
+    def judge_under(self, edition: Edition, protocol: str) -> "Judge":
+        """Load Inception under a recipe, with the reference; in shapes the fixed network and the oracle.
+
+        Raises:
+            UserError: An unknown protocol; Inception's weights or the reference are missing.
+        """
+        allowed = self.protocols_of(edition)
+        if protocol not in allowed:
+            raise unknown(f"protocol of {self.name} ({edition})", protocol, allowed)
+        if edition == "shapes":
+            return SceneFeatures()
+        return photo_judge(self.settings, protocol, lambda: self._reference(self._folder()))
+
+    def score_set(self, judged: Judged, *, protocol: str) -> tuple[list[Score], list[Metric]]:
+        """Turn what was seen into the distance and what stands beside it; see `scene_results` and `photo_results`."""
+        if protocol == PROTOCOL:
+            return scene_results(judged, protocol=protocol, categories=self.categories)
+        return photo_results(judged, protocol=protocol, cache=self.settings.cache, categories=self.categories)
+
+    @abstractmethod
+    def _published(self, folder: Path) -> list[Sample]:
+        """Read the official prompts."""
+
+    @abstractmethod
+    def _reference(self, folder: Path) -> "Sequence[ImageFile]":
+        """List the official reference images."""
+
+    @abstractmethod
+    def _source(self, folder: Path) -> JsonObject:
+        """Name the official prompts' source."""
+
+    @abstractmethod
+    def _drawn(self, seed: int) -> list[Sample]:
+        """Draw the shapes edition's prompts, each with its scene."""
+
+    def _folder(self) -> Path:
+        folder = fetched_folder(self.name) if self._data is None else self._data
+        if self._data is None and not folder.is_dir():
+            raise UserError(
+                f"{self.name}'s official edition needs --data FOLDER with its prompts and reference images; "
+                f"`jfeval data fetch {self.name}` gets them; or use --edition shapes, which needs no data"
+            )
+        return folder
+
+    def _check(self, edition: Edition) -> None:
+        if edition not in self.editions:
+            raise unknown(f"edition of {self.name}", edition, self.editions)
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """Return ``wanted`` positions of ``count``, evenly spaced from the first."""
+    return [i * count // wanted for i in range(wanted)]
+
+
+def _prompt(sample: Sample) -> str:
+    return sample.request.prompt if isinstance(sample.request, ImageRequest) else ""
