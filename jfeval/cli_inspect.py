@@ -44,7 +44,8 @@ def show(*, run: Path, sample: str | None) -> None:
 def compare(*, run_a: Path, run_b: Path, protocol: str | None, flips: int) -> None:
     """Pair the items of two runs: how many verdicts differ, by how much RUN_B is above RUN_A, with interval and p.
 
-    Runs that did not see the same items under the same protocol are refused, with the reason.
+    Runs that did not see the same items under the same protocol are refused, with the reason. Distances of whole sets, such as FID, are
+    paired by how much each item's image bears on them.
 
     \b
     jfeval compare runs/mine runs/theirs
@@ -52,10 +53,15 @@ def compare(*, run_a: Path, run_b: Path, protocol: str | None, flips: int) -> No
     from dataclasses import replace
 
     from jfeval.reports.compare import paired, why_not, words
+    from jfeval.reports.compare_sets import compare_sets
     from jfeval.store import Store
 
     base, other = Store.open(run_a), Store.open(run_b)
     chosen = protocol or base.record().protocol
+    of_sets = compare_sets(base, other, chosen)
+    if of_sets is not None:
+        _print(of_sets)
+        return
     reason = why_not(base, other, chosen)
     if reason:
         raise UserError(f"{run_a} and {run_b} cannot be paired: {reason}")

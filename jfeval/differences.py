@@ -44,6 +44,37 @@ def paired_difference(first: Sequence[float], second: Sequence[float], clusters:
     return Estimate(value=value, se=2 * halves.se, ci_low=low, ci_high=high, n=halves.n, clusters=halves.clusters, df=halves.df)
 
 
+def influence_difference(difference: float, first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """Estimate how far two numbers of whole sets lie apart, from what each item's output bears on either of them.
+
+    With IF the influence function of the number (mean 0 over the items), to first order::
+
+        se = sd(IF_second - IF_first) / sqrt(n),    interval: Student's with n - 1 degrees of freedom
+
+    What both owe to the item, to the reference and to chance in the choice of items cancels in the difference.
+
+    Args:
+        difference: Second minus first.
+        first: One influence per item.
+        second: The other's, in the same order.
+
+    Source: Hampel, JASA 69 (1974), on the influence function as the first-order expansion of a statistic.
+
+    Raises:
+        ValueError: Lengths differ, or there are fewer than two items.
+    """
+    from scipy.special import stdtrit
+
+    n = len(first)
+    if n != len(second) or n < 2:
+        raise ValueError(f"need as many influences on both sides and at least two; got {n} and {len(second)}")
+    apart = [b - a for a, b in zip(first, second, strict=True)]
+    mean = math.fsum(apart) / n
+    se = math.sqrt(math.fsum((value - mean) ** 2 for value in apart) / (n - 1) / n)
+    half = float(stdtrit(n - 1, 1 - (1 - CONFIDENCE) / 2)) * se
+    return Estimate(value=difference, se=se, ci_low=difference - half, ci_high=difference + half, n=n, clusters=n, df=n - 1)
+
+
 def stratified_difference(differences: Sequence[Estimate]) -> Estimate:
     """Put the paired differences of tasks together into that of all items; tasks are of fixed sizes, and weigh by them.
 
