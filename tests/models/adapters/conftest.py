@@ -12,6 +12,17 @@ from transformers import PreTrainedTokenizerFast
 
 WORDS = "USER : ASSISTANT what color is the star circle ? yes no red blue green how many are there a photo of left right"
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+DECODER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""Sizes and token ids of every tiny language model."""
 
 
 def tokenizer(**special):
@@ -56,17 +67,7 @@ def llava(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llava")
     words = tokenizer()
     vision = CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8)
-    text = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    text = LlamaConfig(vocab_size=len(words), **DECODER)
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<image>"))
     torch.manual_seed(0)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
@@ -85,6 +86,48 @@ def llava(tmp_path_factory):
         chat_template=template,
     ).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llava"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen2_vl(tmp_path_factory):
+    """A Qwen2-VL of some thousand parameters, in the form of Qwen2-VL-2B-Instruct: patches in any number, positions in three dimensions."""
+    pytest.importorskip("torchvision", reason="Qwen2-VL's processor reads videos too, with torchvision")
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessorPil,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    folder = tmp_path_factory.mktemp("qwen2_vl")
+    names = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+    marks = {"begin_image": "<|vision_start|>", "end_image": "<|vision_end|>", "begin_turn": "<|im_start|>", "end_turn": "<|im_end|>"}
+    words = tokenizer(**names, **marks)
+    ids = {name: words.convert_tokens_to_ids(token) for name, token in {**names, **marks}.items()}
+    config = Qwen2VLConfig(
+        text_config={**DECODER, "vocab_size": len(words), "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]}},
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 4},
+        image_token_id=ids["image_token"],
+        video_token_id=ids["video_token"],
+        vision_start_token_id=ids["begin_image"],
+        vision_end_token_id=ids["end_image"],
+    )
+    torch.manual_seed(0)
+    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    sizes = {"patch_size": 4, "merge_size": 2, "size": {"shortest_edge": 64, "longest_edge": 4096}}
+    template = (
+        "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' }}{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+        "{{ '<|vision_start|><|image_pad|><|vision_end|>' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    Qwen2VLProcessor(Qwen2VLImageProcessorPil(**sizes), words, Qwen2VLVideoProcessor(**sizes), chat_template=template).save_pretrained(
+        folder
+    )
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "qwen2_vl"
     return folder
 
 
@@ -243,17 +286,7 @@ def janus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("janus")
     words = tokenizer(boi_token="<begin_of_image>", eoi_token="<end_of_image>")
     config = JanusConfig(
-        text_config=LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-        ),
+        text_config=LlamaConfig(vocab_size=len(words), **DECODER),
         vision_config=JanusVisionConfig(
             hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8, projection_dim=32, num_image_tokens=4
         ),
