@@ -1,6 +1,6 @@
-"""The drawn half of the ablation report: learning curves, and pictures of the same prompts by every variant."""
+"""The drawn half of the ablation report: learning curves, and pictures of the same prompts and noise by every variant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,59 +10,100 @@ from jfeval.reports.curves import Curve, lay_out_curve
 from jfeval.reports.images import embed
 from jfeval.reports.table import Cell
 from jfeval.reports.text import one_line
-from jfeval.schema import ImageRequest
+from jfeval.schema import ImageRequest, Output, Sample
 from jfeval.store import Store
 
-_PROMPTS = 8
-_BUDGET = 4 * 2**20
+PROMPTS = 6
+"""Blocks of pictures: one prompt of every seed each."""
+SEEDS = 6
+"""Most columns of a block."""
+_BUDGET = 6 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One prompt of every seed, drawn by every variant."""
+
+    prompts: tuple[str, ...]
+    """By column: in the synthetic world a seed has prompts of its own."""
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each variant with one data URI per seed, empty where there is no picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Pictures by prompt and variant."""
+    """Pictures with one seed per column: within a column prompt and noise are the same, and only the training differs."""
 
-    variants: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
-    """Each prompt with one data URI per variant, empty where there is no picture."""
+    seeds: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    left_out: int
+    """Seeds that are not shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """One variant's run under one seed."""
+
+    store: Store
+    samples: Sequence[Sample]
+    outputs: Mapping[str, Output]
 
 
 def picture_grid(out: Path, variants: Sequence[str]) -> Grid | None:
-    """Show the first picture of a few prompts, spread evenly, by every variant under the lowest seed that all of them have.
+    """Show the first picture of a few prompts, spread evenly, by every variant under every seed that at least one of them has.
 
     Returns:
         None where the runs are not there, as on another machine.
     """
     runs = {name: _drawing_runs(out, name) for name in variants}
-    drawing = {name: found for name, found in runs.items() if found}
-    shared = set.intersection(*(set(found) for found in drawing.values())) if drawing else set()
-    if not shared:
+    names = [name for name, found in runs.items() if found]
+    all_seeds = sorted({seed for found in runs.values() for seed in found})
+    if not names:
         return None
-    stores = {name: found[min(shared)] for name, found in drawing.items()}
-    samples = [s for s in next(iter(stores.values())).samples() if isinstance(s.request, ImageRequest)]
-    chosen = samples[:: max(1, len(samples) // _PROMPTS)][:_PROMPTS]
-    outputs = {name: store.outputs() for name, store in stores.items()}
+    seeds = all_seeds[:SEEDS]
+    asked = {seed: next(runs[name][seed].samples for name in names if seed in runs[name]) for seed in seeds}
+    chosen = {seed: samples[:: max(1, len(samples) // PROMPTS)][:PROMPTS] for seed, samples in asked.items()}
     places = {
-        (sample.id, name): (stores[name], outputs[name][sample.id].images[0])
-        for sample in chosen
-        for name in stores
-        if sample.id in outputs[name] and outputs[name][sample.id].images
+        (block, name, seed): partial(runs[name][seed].store.read_image, sha)
+        for name in names
+        for seed in seeds
+        if seed in runs[name]
+        for block, sample in enumerate(chosen[seed])
+        if (sha := _first_picture(runs[name][seed], sample))
     }
-    uris = embed({f"{s}\0{n}": partial(store.read_image, sha) for (s, n), (store, sha) in places.items()}, budget=_BUDGET)
-    rows = [
-        (one_line(s.request.prompt, 120), tuple(uris.get(f"{s.id}\0{name}", "") for name in stores))
-        for s in chosen
-        if isinstance(s.request, ImageRequest)
+    uris = embed({repr(place): read for place, read in places.items()}, budget=_BUDGET)
+    blocks = [
+        Block(
+            prompts=tuple(_prompt(chosen[seed], block) for seed in seeds),
+            rows=tuple((name, tuple(uris.get(repr((block, name, seed)), "") for seed in seeds)) for name in names),
+        )
+        for block in range(max(len(samples) for samples in chosen.values()))
     ]
-    return Grid(variants=tuple(stores), rows=tuple(rows))
+    return Grid(seeds=tuple(seeds), blocks=tuple(blocks), left_out=len(all_seeds) - len(seeds))
 
 
-def _drawing_runs(out: Path, variant: str) -> dict[int, Store]:
-    """Find a variant's runs that drew pictures, by the training's seed: ``VARIANT-seedN/runs/BENCHMARK``."""
-    found: dict[int, Store] = {}
+def _prompt(samples: Sequence[Sample], place: int) -> str:
+    request = samples[place].request if place < len(samples) else None
+    return one_line(request.prompt, 120) if isinstance(request, ImageRequest) else ""
+
+
+def _first_picture(run: _Drawn, sample: Sample) -> str:
+    """Return the hash of a sample's first picture, where the run asked for the same and drew it."""
+    output = run.outputs.get(sample.id)
+    same = any(own.id == sample.id and own.request == sample.request for own in run.samples)
+    return output.images[0] if same and output and output.images else ""
+
+
+def _drawing_runs(out: Path, variant: str) -> dict[int, _Drawn]:
+    """Find a variant's runs that drew pictures, by the training's seed: ``VARIANT-seedN/runs/BENCHMARK``; the first benchmark is shown."""
+    found: dict[int, _Drawn] = {}
     for run in sorted(out.glob(f"{variant}-seed*/runs/*")):
-        store = Store(run)
-        if store.exists() and any(isinstance(sample.request, ImageRequest) for sample in store.samples()):
-            found.setdefault(int(run.parent.parent.name.rpartition("-seed")[2]), store)
+        store, seed = Store(run), run.parent.parent.name.rpartition("-seed")[2]
+        if not seed.isdigit() or int(seed) in found or not store.exists():
+            continue
+        samples = [sample for sample in store.samples() if isinstance(sample.request, ImageRequest)]
+        if samples:
+            found[int(seed)] = _Drawn(store=store, samples=samples, outputs=store.outputs())
     return found
 
 

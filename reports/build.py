@@ -6,31 +6,22 @@ from pathlib import Path
 
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
-from jfeval.reports.charts import Chart, task_chart
-from jfeval.reports.compare import Comparison, comparisons
-from jfeval.reports.curves import Curve, curves
 from jfeval.reports.gallery import build_gallery
-from jfeval.reports.html import environment, island, policy, static
+from jfeval.reports.html import environment, island, policy, script_of, static
 from jfeval.reports.images import BUDGET
-from jfeval.reports.sensitivity import sensitivity
+from jfeval.reports.naming import run_names, withheld
+from jfeval.reports.overview import GROUPS, overview_of
+from jfeval.reports.pages import pages
+from jfeval.reports.samples import ANSWER_KINDS
 from jfeval.reports.status import Status, status
-from jfeval.reports.table import Cell, Table
-from jfeval.reports.tables import NOT_RANKED, Group, group_runs, leaderboard_table, recipe_tables, task_table, withheld
+from jfeval.reports.table import Cell
+from jfeval.reports.tables import NOT_RANKED, group_runs
 from jfeval.reports.text import benchmark_label, edition_words, flatten, label, one_line
 from jfeval.schema import Metric, RunRecord
 from jfeval.store import Store
 
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """What the page shows of one group of comparable runs."""
-
-    group: Group
-    board: Table
-    curves: tuple[Curve, ...]
-    chart: Chart | None
-    tasks: tuple[Table, ...]
-    compared: tuple[Comparison, ...]
+MOST_FACTS = 6
+"""Numbers in the summary of a single run, beside the headline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +44,8 @@ class Fact:
 def write_report(stores: Sequence[Store], out: Path) -> Path:
     """Write one HTML file that needs nothing beside it; the same runs give the same bytes, in whatever order they are named.
 
+    Where the runs lie in the page's folder or beside it, its thumbnails link to the full pictures.
+
     Args:
         stores: The runs to show.
         out: The file to write; its folder is made.
@@ -63,7 +56,7 @@ def write_report(stores: Sequence[Store], out: Path) -> Path:
     Raises:
         UserError: There is no run to show, or the file cannot be written.
     """
-    page = render_report(stores)
+    page = render_report(stores, beside=out.parent)
     try:
         write_atomically(out, page.encode("utf-8"))
     except OSError as error:
@@ -71,12 +64,13 @@ def write_report(stores: Sequence[Store], out: Path) -> Path:
     return out
 
 
-def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
+def render_report(stores: Sequence[Store], *, budget: int = BUDGET, beside: Path | None = None) -> str:
     """Return the report's HTML.
 
     Args:
         stores: The runs to show.
         budget: Most characters that the embedded pictures may take.
+        beside: Folder that the page is written into, from which full pictures are linked; None links none.
 
     Raises:
         UserError: There is no run to show.
@@ -84,12 +78,14 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
     if not stores:
         raise UserError("no run to report on; name at least one run folder, for example `jfeval report runs/*`.")
     groups = group_runs(stores)
-    ordered = list({id(run): run for group in groups for run in group.runs}.values())
+    parts = pages(groups)
+    ordered = [run for part in parts for run in part.runs]
     records = [store.record() for store in ordered]
-    gallery = build_gallery(ordered, budget=budget)
-    style, script = static("report.css"), static("report.js")
+    gallery = build_gallery(ordered, budget=budget, beside=beside)
+    style, script = static("report.css", "gallery.css"), script_of("base.js", "tables.js", "gallery.js", "viewer.js", "start.js")
     shown = [store for store in ordered if not withheld(store.record())]
     single = shown[0] if len(shown) == 1 else ordered[0] if len(ordered) == 1 else None
+    names = run_names(records)
     return (
         environment()
         .get_template("report.html")
@@ -100,34 +96,37 @@ def render_report(stores: Sequence[Store], *, budget: int = BUDGET) -> str:
             island=island(gallery.data),
             gallery=gallery,
             title=_title([store.record() for store in shown] or records),
-            kicker=", ".join(dict.fromkeys(f"{benchmark_label(r.benchmark)}, {r.edition} edition" for r in records)),
-            editions=list(dict.fromkeys(edition_words(r.edition, r.benchmark) for r in records)),
+            kicker=_kicker(records),
+            editions=_edition_lines(records),
             headline=_headline(single) if single else None,
             facts=_facts(single) if single else [],
-            banners=[Banner(name=_name(r), status=status(r)) for r in records if not status(r).complete],
-            sections=[_section(group) for group in groups],
-            sensitivities=[one for store in ordered if (one := sensitivity(store)) is not None],
-            recipes=recipe_tables(ordered),
+            banners=[
+                Banner(name=_name(r, name), status=status(r)) for r, name in zip(records, names, strict=True) if not status(r).complete
+            ],
+            overview=overview_of(groups),
+            kinds=[(kind, own) for kind in GROUPS if (own := [page for page in parts if page.kind == kind])],
+            pages=parts,
             version=", ".join(sorted({one_line(str(r.provenance.get("jfeval", "")), 40) for r in records} - {""})),
         )
     )
 
 
-def _section(group: Group) -> Section:
-    """Collect the tables and the charts of a group."""
-    return Section(
-        group=group,
-        board=leaderboard_table(group),
-        curves=tuple(curves(group)),
-        chart=task_chart(group),
-        tasks=tuple(task_table(run, group.protocol) for run in group.runs),
-        compared=tuple(comparisons(group)),
-    )
+def _kicker(records: Sequence[RunRecord]) -> str:
+    """Say above the title which benchmarks the page is about."""
+    editions = dict.fromkeys(record.edition for record in records)
+    names = {edition: dict.fromkeys(benchmark_label(r.benchmark) for r in records if r.edition == edition) for edition in editions}
+    return "; ".join(f"{', '.join(names[edition])}, {edition} edition" for edition in editions)
 
 
-def _name(record: RunRecord) -> str:
-    """Name a run in a few words."""
-    return f"{one_line(record.model, 120)}, {benchmark_label(record.benchmark)} {record.edition}, seed {record.seed}"
+def _edition_lines(records: Sequence[RunRecord]) -> list[str]:
+    """Say of each edition what its numbers may be compared with."""
+    editions = dict.fromkeys(record.edition for record in records)
+    return [edition_words(edition, *dict.fromkeys(r.benchmark for r in records if r.edition == edition)) for edition in editions]
+
+
+def _name(record: RunRecord, name: str) -> str:
+    """Name a run with its benchmark."""
+    return f"{benchmark_label(record.benchmark)} {record.edition}, {name}"
 
 
 def _title(records: Sequence[RunRecord]) -> str:
@@ -146,7 +145,8 @@ def _headline(store: Store) -> Fact | None:
 def _facts(store: Store) -> list[Fact]:
     """Return the other numbers over all tasks, the counts, and the settings that people ask for first."""
     record = store.record()
-    facts = [_metric_fact(m) for m in store.metrics() if not m.task and not m.headline and m.name not in NOT_RANKED]
+    left_out = (*NOT_RANKED, *ANSWER_KINDS)
+    facts = [_metric_fact(m) for m in store.metrics() if not m.task and not m.headline and m.name not in left_out][:MOST_FACTS]
     counts = record.counts
     asked = f"{counts.finished} of {counts.available}" if not status(record).complete else str(counts.finished)
     facts.append(

@@ -4,14 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jfeval.reports.naming import run_names
 from jfeval.reports.table import Cell
-from jfeval.reports.tables import Group
-from jfeval.reports.text import label, one_line
+from jfeval.reports.tables import Group, main_metrics
+from jfeval.reports.text import label, one_line, width
 
 WIDTH = 640
 """Width of a chart in its own units; the page scales it."""
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 128, 112, 10, 28
+_RIGHT, _TOP, _BOTTOM = 112, 10, 28
+_LEFT, _MOST_LEFT, _LETTER, _MOST_NAME = 128, 250, 7.4, 32
+"""Room for the rows' names, and about how wide a letter of them is."""
 _BAR_ROW, _DOT_ROW, _GAP = 34, 15, 14
 SERIES = 6
 """Runs drawn in one chart at most: more cannot be told apart by colour and mark."""
@@ -71,16 +74,17 @@ def task_chart(group: Group) -> Chart | None:
     Runs beyond `SERIES` are left to the tables.
     """
     runs = group.runs[:SERIES]
-    names = [f"{one_line(run.record().model, 60)}, seed {run.record().seed}" for run in runs]
+    names = run_names([run.record() for run in runs])
     metrics = [run.metrics(group.protocol) for run in runs]
-    wanted = list(dict.fromkeys(m.task for one in metrics for m in one if m.task))
+    numbers = [main_metrics(one) for one in metrics]
+    headlines = [next((m for m in one if m.headline), None) for one in metrics]
     lines: list[tuple[str, bool, list[Cell]]] = []
-    for task in [*wanted, ""]:
-        found = [next((m for m in one if m.task == task and (m.name == "task" if task else m.headline)), None) for one in metrics]
+    for task in [*dict.fromkeys(task for one in numbers for task in one), ""]:
+        found = [one.get(task) for one in numbers] if task else headlines
         cells = [Cell() if m is None else Cell(value=float(m.value), low=m.ci_low, high=m.ci_high, n=m.n) for m in found]
         name = next((label(m.task or m.name) for m in found if m is not None), "")
         if name:
-            lines.append((name, not task, cells))
+            lines.append((one_line(name, _MOST_NAME), not task, cells))
     if not any(not total for _, total, _ in lines):
         return None
     return _lay_out(f"{group.title}: tasks", names, lines)
@@ -90,10 +94,11 @@ def _lay_out(title: str, names: Sequence[str], lines: Sequence[tuple[str, bool, 
     """Turn values into positions."""
     values = [v for _, _, cells in lines for c in cells for v in (c.value, c.high) if isinstance(v, float) and math.isfinite(v)]
     end = _axis_end(max(values, default=1.0))
-    span = WIDTH - _LEFT - _RIGHT
+    left = round(min(max(_LEFT, 16 + _LETTER * max(width(name) for name, _, _ in lines)), _MOST_LEFT))
+    span = WIDTH - left - _RIGHT
 
     def place(value: float) -> float:
-        return round(_LEFT + span * min(max(value / end, 0.0), 1.0), 2)
+        return round(left + span * min(max(value / end, 0.0), 1.0), 2)
 
     step = _BAR_ROW if len(names) == 1 else len(names) * _DOT_ROW + _GAP
     rows, y = [], float(_TOP)
@@ -115,7 +120,7 @@ def _lay_out(title: str, names: Sequence[str], lines: Sequence[tuple[str, bool, 
         series=tuple(names),
         rows=tuple(rows),
         ticks=ticks,
-        left=_LEFT,
+        left=left,
         right=WIDTH - _RIGHT,
         top=_TOP,
         bottom=y + 4,

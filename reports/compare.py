@@ -1,10 +1,11 @@
 """Two runs on the same items: paired differences, and the items whose verdict flipped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from jfeval.differences import holm, mcnemar, p_value, paired_difference, stratified_difference, verdict
+from jfeval.reports.items import by_item, same_items, verdict_name
 from jfeval.reports.status import status
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.tables import Group
@@ -14,7 +15,7 @@ from jfeval.stats import Estimate
 from jfeval.store import Store
 
 MOST_COMPARED = 5
-"""Runs that are compared with the best one of a group."""
+"""Comparisons that are shown of a group."""
 MOST_FLIPS = 100
 """Flipped items that are listed; all are counted."""
 
@@ -31,11 +32,17 @@ Pair: TypeAlias = tuple[Score, Score]
 
 
 def comparisons(group: Group) -> list[Comparison]:
-    """Compare the first run of a group with each further one that saw the same items, `MOST_COMPARED` at most."""
+    """Compare each run of a group with the best one that saw the same items, `MOST_COMPARED` at most."""
     if not group.complete:
         return []
-    found = [compare(group.runs[0], other, group.protocol) for other in group.runs[1:]]
-    return [one for one in found if one is not None][:MOST_COMPARED]
+    found: list[Comparison] = []
+    for i, other in enumerate(group.runs):
+        base = next((run for run in group.runs[:i] if same_items(run, other)), None)
+        one = None if base is None else compare(base, other, group.protocol)
+        found += [one] if one is not None else []
+        if len(found) == MOST_COMPARED:
+            break
+    return found
 
 
 def compare(base: Store, other: Store, protocol: str) -> Comparison | None:
@@ -47,7 +54,7 @@ def compare(base: Store, other: Store, protocol: str) -> Comparison | None:
         protocol: The scorer.
     """
     one, two = base.record(), other.record()
-    if one.seed != two.seed or not (status(one).complete and status(two).complete) or why_not(base, other, protocol):
+    if not same_items(base, other) or not (status(one).complete and status(two).complete) or why_not(base, other, protocol):
         return None
     return paired(base, other, protocol)
 
@@ -106,19 +113,15 @@ def words(base: Store, other: Store, protocol: str) -> list[str]:
 
 def _common(base: Store, other: Store, protocol: str) -> list[Pair]:
     """Pair the scores by item."""
-    first, second = (_by_item(run.scores(protocol)) for run in (base, other))
+    first, second = (by_item(run.scores(protocol)) for run in (base, other))
     pairs = [(first[key], second[key]) for key in first if key in second]
-    return pairs if pairs and _compared(pairs) else []
-
-
-def _by_item(scores: Sequence[Score]) -> Mapping[tuple[str, str, int], Score]:
-    return {(score.sample_id, score.task, score.index): score for score in scores}
+    name = _compared(pairs)
+    return [(a, b) for a, b in pairs if name in a.values and name in b.values] if name else []
 
 
 def _compared(pairs: Sequence[Pair]) -> str:
-    """Return the score that is compared: whether an item is right, or what comes first; empty where items share none."""
-    names = ("correct", *pairs[0][0].values)
-    return next((name for name in names if all(name in score.values for pair in pairs for score in pair)), "")
+    """Return the score that is compared: how right an item is; empty where items have no such score."""
+    return verdict_name([score for pair in pairs for score in pair])
 
 
 def _name(run: Store) -> str:

@@ -10,8 +10,9 @@ import yaml
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
 from jfeval.reports import build
+from jfeval.reports.overview import overview
 from jfeval.reports.status import status
-from jfeval.reports.tables import group_runs, leaderboard
+from jfeval.reports.tables import draws, group_runs, leaderboard
 from jfeval.reports.text import benchmark_label, one_line
 from jfeval.schema import Metric, RunRecord
 from jfeval.store import Store
@@ -27,9 +28,6 @@ SUFFIXES: dict[str, Format] = {
     ".yaml": "model-index",
 }
 """What a file's name says about its form."""
-
-_DRAWS = ("geneval", "dpg", "mjhq", "coco")
-"""Benchmarks of drawing begin with one of these; the others are of understanding."""
 
 
 def format_of(path: Path) -> Format:
@@ -74,7 +72,8 @@ def _content(stores: Sequence[Store], form: Format) -> bytes:
         whole.to_parquet(buffer, index=False)
         return buffer.getvalue()
     forms = {"csv": lambda t: t.to_csv(), "markdown": lambda t: t.to_markdown(), "table": lambda t: t.to_text() + "\n"}
-    return "\n".join(forms[form](table) for table in tables).encode()
+    shown = tables if form == "csv" else [*overview(stores), *tables]
+    return "\n".join(forms[form](table) for table in shown).encode()
 
 
 def model_index(stores: Sequence[Store]) -> dict[str, Any]:
@@ -92,15 +91,15 @@ def model_index(stores: Sequence[Store]) -> dict[str, Any]:
         for run in group.runs:
             record = run.record()
             if status(record).complete:
-                by_model.setdefault(one_line(record.model, 200), []).append(_result(record, run.metrics(group.protocol), group.protocol))
+                result = _result(record, run.metrics(group.protocol), group.protocol, drawn=draws(run))
+                by_model.setdefault(one_line(record.model, 200), []).append(result)
     if not by_model:
         raise UserError("none of these runs is whole, and a model card must not quote limited, partial or failed runs")
     return {"model-index": [{"name": name, "results": results} for name, results in by_model.items()]}
 
 
-def _result(record: RunRecord, metrics: Sequence[Metric], protocol: str) -> dict[str, Any]:
+def _result(record: RunRecord, metrics: Sequence[Metric], protocol: str, *, drawn: bool) -> dict[str, Any]:
     """Return one entry of a model's results."""
-    drawn = record.benchmark.startswith(_DRAWS)
     dataset = {
         "name": f"{benchmark_label(record.benchmark)} ({record.edition})",
         "type": f"{record.benchmark}-{record.edition}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from jfeval.reports.table import STANDINGS
 from jfeval.reports.text import clean
 from jfeval.schema import Json
 
@@ -18,7 +19,7 @@ _HERE = Path(__file__).resolve().parent
 @cache
 def environment() -> Environment:
     """Return the environment that draws every page."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -27,11 +28,19 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_finalize,
     )
+    made.globals["standings"] = STANDINGS
+    return made
 
 
-def static(name: str) -> Markup:
-    """Return one of this package's own style sheets or scripts, to be inlined as it is."""
-    return Markup((_HERE / "static" / name).read_text(encoding="utf-8").strip())  # noqa: S704 - our own file, no data in it
+def static(*names: str) -> Markup:
+    """Return this package's own style sheets or parts of a script, one after another, to be inlined as they are."""
+    parts = [(_HERE / "static" / name).read_text(encoding="utf-8").strip() for name in names]
+    return Markup("\n".join(parts))  # noqa: S704 - our own files, no data in them
+
+
+def script_of(*names: str) -> Markup:
+    """Return a script whose parts see each other's names and which leaves none on the page."""
+    return Markup('"use strict";\n(() => {\n') + static(*names) + Markup("\n})();")
 
 
 def source_hash(content: str) -> str:

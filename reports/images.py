@@ -12,11 +12,8 @@ BUDGET = 18 * 2**20
 
 _MOST_PIXELS = 64_000_000
 """A larger picture is not opened: a small file can claim any size."""
-_AS_IS_SIDE = 256
-"""Longest side of a PNG that is shown untouched, in pixels."""
-
-_AS_IS_BYTES = 96 * 1024
-"""Largest PNG file that is shown untouched: a 256x256 file without compression gains is smaller than twice this."""
+_EXACT_SIDE = 256
+"""Longest side of a picture that keeps every pixel as it is where the budget allows it."""
 
 _PILOT = 16
 """One picture in this many is encoded first, to foretell a level's size."""
@@ -26,8 +23,6 @@ _PILOT = 16
 class _Level:
     """One way of making pictures smaller."""
 
-    as_is: bool
-    """Leave small PNG files untouched."""
     lossless_side: int
     """Pictures up to this longest side lose nothing."""
     side: int
@@ -37,10 +32,10 @@ class _Level:
 
 
 _LEVELS = (
-    _Level(as_is=True, lossless_side=0, side=256, quality=80),
-    _Level(as_is=False, lossless_side=128, side=256, quality=72),
-    _Level(as_is=False, lossless_side=0, side=192, quality=72),
-    _Level(as_is=False, lossless_side=0, side=128, quality=60),
+    _Level(lossless_side=_EXACT_SIDE, side=256, quality=80),
+    _Level(lossless_side=128, side=256, quality=72),
+    _Level(lossless_side=0, side=192, quality=72),
+    _Level(lossless_side=0, side=128, quality=60),
 )
 
 
@@ -86,9 +81,6 @@ def _uri(data: bytes | None, level: _Level) -> str | None:
             longest = max(image.size)
             if image.width * image.height > _MOST_PIXELS:
                 return None
-            if level.as_is and image.format == "PNG" and longest <= _AS_IS_SIDE and len(data) <= _AS_IS_BYTES:
-                image.verify()
-                return _data_uri("image/png", data)
             image.draft("RGB", (level.side, level.side))
             small = image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -97,10 +89,5 @@ def _uri(data: bytes | None, level: _Level) -> str | None:
     if not lossless:
         small.thumbnail((level.side, level.side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    small.save(out, format="WEBP", lossless=lossless, quality=80 if lossless else level.quality, method=4)
-    return _data_uri("image/webp", out.getvalue())
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    """Return bytes as a data URI."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    small.save(out, format="WEBP", lossless=lossless, quality=50 if lossless else level.quality, method=2 if lossless else 4)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

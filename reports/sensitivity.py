@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jfeval.reports.naming import run_names
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.text import benchmark_label, label, one_line
 from jfeval.schema import ImageRequest
@@ -26,7 +27,7 @@ def sensitivity(store: Store) -> Sensitivity | None:
     if len(protocols) < 2:
         return None
     record = store.record()
-    title = f"{benchmark_label(record.benchmark)}, {record.edition} edition: {one_line(record.model, 80)}, seed {record.seed}"
+    title = f"{benchmark_label(record.benchmark)}, {record.edition} edition: {run_names([record])[0]}"
     return Sensitivity(numbers=_numbers(store, protocols, title), changed=_changed(store, protocols, title))
 
 

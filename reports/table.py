@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from jfeval.reports.text import one_line, width
@@ -19,6 +20,10 @@ _FORMULA = ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠")
 """First characters that a spreadsheet may run as a formula, with their full-width forms. Source: OWASP, "CSV Injection"."""
 
 
+STANDINGS = {"best": ("●", "best of its column"), "near": ("○", "not separated from the best")}
+"""Sign and words of a standing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """One column: what its cells are and how to name it."""
@@ -30,6 +35,8 @@ class Column:
     kind: Kind = "text"
     detail: str = ""
     """One line that says what the column is."""
+    group: str = ""
+    """What a few neighbouring columns have in common; drawn above them."""
     aside: bool = False
     """Drawn small under the row's name where there is room for two lines, and as a column of its own elsewhere."""
 
@@ -45,6 +52,8 @@ class Cell:
     """How many scores the value is made of."""
     mark: str = ""
     """A warning that belongs to the value and must be seen with it."""
+    standing: Literal["", "best", "near"] = ""
+    """Whether this is the best value of its column, or cannot be told from it."""
 
     def number(self) -> str:
         """Return the value without interval or mark.
@@ -61,13 +70,17 @@ class Cell:
         return "" if self.low is None or self.high is None else f"[{self.low:.3f}, {self.high:.3f}]"
 
     def text(self) -> str:
-        """Return value, interval and mark on one line.
+        """Return value, interval, standing and mark on one line.
 
-        >>> Cell(value=0.5, low=0.4, high=0.6).text()
-        '0.500 [0.400, 0.600]'
+        >>> Cell(value=0.5, low=0.4, high=0.6, standing="best").text()
+        '0.500 [0.400, 0.600] ●'
         """
         mark = f"({one_line(self.mark)})" if self.mark else ""
-        return " ".join(part for part in (self.number(), self.interval(), mark) if part)
+        return " ".join(part for part in (self.number(), self.interval(), self.sign(), mark) if part)
+
+    def sign(self) -> str:
+        """Return the standing as one character; nothing where there is none."""
+        return STANDINGS[self.standing][0] if self.standing else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +98,12 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"table {self.title!r}: a row has {len(row)} cells for {len(self.columns)} columns")
+
+    @property
+    def headings(self) -> list[tuple[str, int]]:
+        """Return what stands above neighbouring columns and how many those are, asides left out; nothing where no column has a group."""
+        groups = [(name, len(list(own))) for name, own in groupby(column.group for column in self.columns if not column.aside)]
+        return groups if any(name for name, _ in groups) else []
 
     def to_text(self) -> str:
         """Return aligned plain text; lines are never wrapped."""
@@ -138,9 +157,8 @@ class Table:
         if self.notes:
             table.caption = Text("\n".join(one_line(note) for note in self.notes))
         for column in self.columns:
-            table.add_column(
-                Text(one_line(column.label)), justify="left" if column.kind == "text" else "right", no_wrap=column.kind != "text"
-            )
+            name = f"{column.group}: {column.label}" if column.group else column.label
+            table.add_column(Text(one_line(name)), justify="left" if column.kind == "text" else "right", no_wrap=column.kind != "text")
         for row in self.rows:
             table.add_row(*(_rich(cell) for cell in row))
         return table
@@ -192,6 +210,8 @@ def _rich(cell: Cell) -> "rich.text.Text":
     text = Text(cell.number())
     if cell.interval():
         text.append(f" {cell.interval()}", style="dim")
+    if cell.sign():
+        text.append(f" {cell.sign()}", style="bold green" if cell.standing == "best" else "")
     if cell.mark:
         text.append(f" ({one_line(cell.mark)})", style="bold yellow")
     return text

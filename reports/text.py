@@ -67,9 +67,14 @@ def label(name: str) -> str:
     return one_line(name.replace("_", " "), 80)
 
 
-def edition_words(edition: Edition | str, benchmark: str) -> str:
-    """Say in plain words what an edition is and what its numbers may be compared with."""
-    name = benchmark_label(benchmark)
+def edition_words(edition: Edition | str, *benchmarks: str) -> str:
+    """Say in plain words what an edition is and what its numbers may be compared with.
+
+    >>> edition_words("shapes", "gqa", "pope")
+    'shapes: an embedded synthetic world, not comparable with published GQA or POPE numbers'
+    """
+    names = [benchmark_label(benchmark) for benchmark in benchmarks]
+    name = " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
     words = {
         "shapes": f"shapes: an embedded synthetic world, not comparable with published {name} numbers",
         "official": f"official: the published {name} data, judged by its published rules",

@@ -3,6 +3,9 @@ import pytest
 from jfeval.ablation import AblationSpec, Row, append_rows, read_rows, read_spec, training_digest
 from jfeval.errors import UserError
 from jfeval.reports.ablation import Results, differences_table, paper_table, reach_table, tables, verdict, write_ablation
+from jfeval.reports.ablation_pictures import PROMPTS, picture_grid
+from jfeval.reports.images import embed
+from jfeval.store import Store
 
 CLAIMS = [
     {
@@ -94,6 +97,37 @@ def test_the_page_is_one_file_and_escapes_its_texts(tmp_path):
     assert "http" not in page.replace("http-equiv", "")
     assert (tmp_path / "ablation.md").read_text().count("**Claims**") == 1
     assert len(tables(results(2))) == 4
+
+
+def test_pictures_have_one_seed_per_column_and_the_same_prompt_and_noise_within(tmp_path, store_builder):
+    for seed in (0, 1):
+        for name in ("A", "F"):
+            store_builder(tmp_path / f"{name}-seed{seed}" / "runs" / "geneval", prompts=2, seed=seed, model=name)
+    store_builder(tmp_path / "E-seed1" / "runs" / "geneval", prompts=2, seed=1)
+    (tmp_path / "F-seedx" / "runs" / "geneval").mkdir(parents=True)
+    grid = picture_grid(tmp_path, ["A", "E", "F", "D"])
+    assert grid.seeds == (0, 1)
+    assert len(grid.blocks) == PROMPTS
+    runs = [Store(tmp_path / f"F-seed{seed}" / "runs" / "geneval") for seed in grid.seeds]
+    for place, block in enumerate(grid.blocks):
+        assert block.prompts == tuple(run.samples()[2 * place].request.prompt for run in runs)
+        assert [name for name, _ in block.rows] == ["A", "E", "F"]
+        found = dict(block.rows)
+        assert found["E"][0] == ""  # it was not trained under this seed
+        assert found["A"] == found["F"]  # the same builder drew both
+        for column, run in enumerate(runs):
+            sample = run.samples()[2 * place]
+            drawn = run.read_image(run.outputs()[sample.id].images[0])
+            assert found["F"][column] == embed({"x": lambda drawn=drawn: drawn})["x"]
+    page = write_ablation(results(2), tmp_path).read_text()
+    assert page.count("<img src=") == 5 * PROMPTS
+    assert page.count('alt="F, seed 1: ') == PROMPTS
+    assert page.count("no picture") == PROMPTS
+    assert "<script" not in page
+
+
+def test_without_runs_there_is_no_grid(tmp_path):
+    assert picture_grid(tmp_path, ["A"]) is None
 
 
 def test_rows_survive_the_file_and_replace_their_older_selves(tmp_path):

@@ -1,18 +1,24 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jfeval.errors import UserError
+from jfeval.reports import html
 from jfeval.reports.build import render_report, write_report
 from jfeval.reports.html import island, policy, static
+from jfeval.reports.samples import slowest_table
 from jfeval.reports.tables import group_runs, leaderboard_table, task_table
 from jfeval.schema import Counts, ImageRequest, Sample
+from jfeval.store import Store
 
+STATIC = Path(html.__file__).with_name("static")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \"'&amp; {{ 7*7 }} \u2028 \u202e \x00\x1b[31m </title></style>-->"
 
 
@@ -65,7 +71,7 @@ def test_nothing_is_asked_of_the_network(page):
     assert not re.search(r"https?:|//[a-z0-9.-]+\.[a-z]{2,}|@import|url\(|fetch\(|XMLHttp|import\(|WebSocket|sendBeacon", without_svg_names)
     images = found.gallery["images"]
     assert len(images) > 100
-    assert all(image.startswith("data:image/png;base64,") for image in images)
+    assert all(image.startswith("data:image/webp;base64,") for image in images)
 
 
 def test_policy_allows_only_the_two_inlined_blocks(page):
@@ -80,13 +86,15 @@ def test_policy_allows_only_the_two_inlined_blocks(page):
 def test_bytes_depend_on_the_runs_alone(make_store, tmp_path):
     stores = [make_store(prompts=2, seed=seed) for seed in range(3)]
     one = write_report(stores, tmp_path / "one.html").read_bytes()
-    two = write_report(stores[::-1], tmp_path / "deep" / "two.html").read_bytes()
+    two = write_report(stores[::-1], tmp_path / "two.html").read_bytes()
     assert one == two
+    copies = [Store(shutil.copytree(store.path, tmp_path / "copies" / store.path.name)) for store in stores]
+    assert write_report(copies, tmp_path / "copies" / "three.html").read_bytes() == one
 
 
 def test_page_has_the_numbers_of_the_tables(full_store, page):
     (group,) = group_runs([full_store])
-    tables = [leaderboard_table(group), task_table(full_store)]
+    tables = [leaderboard_table(group), task_table(full_store), slowest_table([full_store])]
     drawn = [
         c.value
         for t in tables
@@ -105,13 +113,15 @@ def test_page_has_the_numbers_of_the_tables(full_store, page):
 
 
 def test_gallery_has_every_sample_with_its_verdicts(full_store, page):
-    (run,) = Page(page).gallery["runs"]
+    found = Page(page).gallery
+    (asked,), (run,) = found["sets"], found["runs"]
     scores, judgements = {(s.sample_id, s.index): s for s in full_store.scores()}, full_store.judgements()
-    assert [s["id"] for s in run["samples"]] == [s.id for s in full_store.samples()]
-    for sample in run["samples"]:
-        for i, image in enumerate(sample["images"]):
+    assert [s["id"] for s in asked["samples"]] == [s.id for s in full_store.samples()]
+    for sample, result in zip(asked["samples"], run["results"], strict=True):
+        assert len(result["images"]) == 4
+        for i, image in enumerate(result["images"]):
             score = scores[sample["id"], i]
-            assert (image["verdict"]["value"], image["verdict"]["reason"]) == (score.values["correct"], score.reason)
+            assert (image["verdict"]["value"], image["verdict"].get("reason", "")) == (score.values["correct"], score.reason)
             assert len(image["boxes"]) == sum(map(len, judgements[sample["id"]].observations[i]["detections"].values()))
 
 
@@ -137,7 +147,7 @@ def test_whole_run_has_no_banner(page):
 def test_run_that_is_not_whole_is_marked_everywhere(make_store, options, mark):
     page = render_report([make_store(prompts=2, **options)])
     assert f'<p class="banner-title">Not a full run: {mark}</p>' in page
-    row = page[page.index('id="leaderboard"') : page.index('id="tasks"')]
+    row = page[page.index('id="leaderboard"') : page.index('id="benchmarks"')]
     assert f'<span class="mark">{mark}</span>' in row
     summary = page[page.index('class="headline"') : page.index("<dl")]
     assert mark in summary
@@ -175,7 +185,7 @@ def test_hostile_text_is_inert(make_store, page):
     assert not [a for a in found.attributes if a[1].startswith("on")]
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", drawn)
     assert "{{ 7*7 }}" in drawn
-    assert found.gallery["runs"][0]["samples"][0]["prompt"].startswith("</script><script>alert(1)")
+    assert found.gallery["sets"][0]["samples"][0]["prompt"].startswith("</script><script>alert(1)")
 
 
 @settings(max_examples=15, deadline=None)
@@ -185,7 +195,7 @@ def test_any_text_leaves_the_page_as_it_is(small_store, text):
     assert found.tags.count("script") == 2
     assert not {"img", "iframe", "object", "form", "embed", "base"} & set(found.tags)
     assert not [a for a in found.attributes if a[1].startswith("on") or a[1] == "style"]
-    assert len(found.gallery["runs"][0]["samples"]) == 6
+    assert len(found.gallery["sets"][0]["samples"]) == 6
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))
@@ -197,9 +207,12 @@ def test_island_is_safe_and_lossless(value):
 
 
 def test_own_script_and_style_cannot_end_their_element():
-    assert "</script" not in static("report.js").lower()
-    assert "</style" not in static("report.css").lower()
-    script = static("report.js")
+    scripts, styles = (sorted(path.name for path in STATIC.glob(f"*.{kind}")) for kind in ("js", "css"))
+    assert scripts
+    assert styles
+    assert "</style" not in static(*styles).lower()
+    script = static(*scripts)
+    assert "</script" not in script.lower()
     for sink in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function("):
         assert sink not in script
 

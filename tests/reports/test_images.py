@@ -20,10 +20,13 @@ def decode(uri):
     return head, Image.open(io.BytesIO(base64.b64decode(body)))
 
 
-def test_small_png_is_shown_untouched():
-    data = encode((64, 64))
-    uri = embed({"a": lambda: data})["a"]
-    assert uri == "data:image/png;base64," + base64.b64encode(data).decode()
+@pytest.mark.parametrize("size", [(64, 64), (256, 200)])
+def test_small_pictures_keep_every_pixel(size):
+    data = encode(size)
+    head, image = decode(embed({"a": lambda: data})["a"])
+    assert head == "data:image/webp;base64"
+    with Image.open(io.BytesIO(data)) as given:
+        assert image.convert("RGB").tobytes() == given.convert("RGB").tobytes()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from jfeval.reports.frames import metrics_frame, samples_frame
+from jfeval.reports.recipe import recipe_tables
 from jfeval.reports.status import status
-from jfeval.reports.tables import leaderboard, recipe_tables, task_table
+from jfeval.reports.tables import leaderboard, task_table
 from jfeval.reports.text import edition_words
 from jfeval.schema import Counts
 
