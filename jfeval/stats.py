@@ -111,31 +111,38 @@ def _variance(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """Estimate the unweighted mean of k independent strata, for example GenEval's overall over its tasks.
+def mean_of(estimates: Sequence[Estimate], weights: Sequence[float] | None = None) -> Estimate:
+    """Estimate the weighted mean of k independent strata, for example GenEval's overall over its tasks.
 
     ::
 
-        se = sqrt(sum se_k^2) / k,    df = (sum se_k^2)^2 / sum (se_k^4 / df_k)
+        se = sqrt(sum w_k^2 se_k^2),    df = (sum w_k^2 se_k^2)^2 / sum (w_k^4 se_k^4 / df_k),    sum w_k = 1
 
-    Source: stratified sampling with fixed equal weights (Cochran, "Sampling Techniques", 1977, equation 5.7); degrees of freedom
-    by Satterthwaite, Biometrics Bulletin 2 (1946).
+    Source: stratified sampling with fixed weights (Cochran, "Sampling Techniques", 1977, equation 5.7); degrees of freedom by
+    Satterthwaite, Biometrics Bulletin 2 (1946).
+
+    Args:
+        estimates: One for each stratum.
+        weights: Positive, of any scale; None for equal ones.
 
     Raises:
-        ValueError: No stratum is given.
+        ValueError: No stratum is given, or weights that do not fit.
     """
     if not estimates:
         raise ValueError("need at least one estimate to average")
-    k = len(estimates)
-    value = math.fsum(e.value for e in estimates) / k
+    if weights is not None and (len(weights) != len(estimates) or min(weights) <= 0):
+        raise ValueError(f"need a positive weight for each of {len(estimates)} estimates, got {list(weights)}")
+    w = weights or [1.0] * len(estimates)
+    whole = math.fsum(w)
+    value = math.fsum(weight * e.value for weight, e in zip(w, estimates, strict=True)) / whole
     n, clusters = sum(e.n for e in estimates), sum(e.clusters for e in estimates)
-    of_seed = [e.se_seed**2 for e in estimates if e.se_seed is not None]
-    se_seed = math.sqrt(math.fsum(of_seed)) / k if len(of_seed) == k else None
-    variances = [e.se**2 for e in estimates if e.se is not None]
-    if len(variances) < k:
+    of_seed = [(weight * e.se_seed) ** 2 for weight, e in zip(w, estimates, strict=True) if e.se_seed is not None]
+    se_seed = math.sqrt(math.fsum(of_seed)) / whole if len(of_seed) == len(estimates) else None
+    variances = [(weight * e.se) ** 2 for weight, e in zip(w, estimates, strict=True) if e.se is not None]
+    if len(variances) < len(estimates):
         return Estimate(value=value, se=None, ci_low=0.0, ci_high=1.0, n=n, clusters=clusters, se_seed=se_seed)
     total, df = satterthwaite(variances, [e.df for e in estimates])
-    se = math.sqrt(total) / k
+    se = math.sqrt(total) / whole
     low, high = interval_of(value, se, df)
     return Estimate(value=value, se=se, ci_low=low, ci_high=high, n=n, clusters=clusters, df=df, se_seed=se_seed)
 

@@ -46,6 +46,20 @@ def test_one_cluster_says_nothing_about_others(values):
         assert (estimate.se, estimate.ci_low, estimate.ci_high) == (None, 0.0, 1.0)
 
 
+def test_strata_of_unequal_size_have_the_pooled_mean_and_less_spread():
+    large, small = [1.0] * 27 + [0.0] * 3, [1.0] * 2 + [0.0] * 8
+    pooled = clustered_mean(large + small, range(40))
+    strata = [clustered_mean(large, range(30)), clustered_mean(small, range(10))]
+    got = mean_of(strata, [30, 10])
+    assert got.value == pytest.approx(pooled.value)
+    assert got.se == pytest.approx(math.hypot(0.75 * strata[0].se, 0.25 * strata[1].se))
+    assert got.se < pooled.se  # how many items each stratum has is not left to chance
+    assert mean_of(strata, [3, 1]).se == pytest.approx(got.se)
+    for wrong in ([1.0], [1.0, 0.0]):
+        with pytest.raises(ValueError, match="positive weight"):
+            mean_of(strata, wrong)
+
+
 def test_mean_of_two_strata_is_welch():
     a, b = [0.1, 0.5, 0.9, 0.4], [0.2, 0.3, 0.25, 0.8, 0.7]
     got = mean_of([clustered_mean(a, range(4)), clustered_mean(b, range(5))])
