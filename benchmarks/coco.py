@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from jfeval.benchmarks.coco_rows import read_captions, reference_images
 from jfeval.benchmarks.image_set import ImageSet
 from jfeval.benchmarks.photo_sets import Settings
+from jfeval.benchmarks.ready import ReadySet, by_stem, last_number
 from jfeval.benchmarks.scene_sets import scene_reference
 from jfeval.errors import UserError
 from jfeval.fetching.lock import UNPINNED, read_lock
@@ -43,6 +44,10 @@ class COCO(ImageSet):
 
     def __init__(self, settings: Settings = _DEFAULTS) -> None:
         super().__init__(settings)
+
+    def ready(self, folder: Path, rows: "Sequence[tuple[int, Sample]]") -> ReadySet:
+        """Find ready images by the number of COCO's image at the end of their name: 42.png or COCO_val2014_000000000042.jpg."""
+        return by_stem(folder, rows, stem=last_number)
 
     def _published(self, folder: Path) -> list[Sample]:
         captions = read_captions(folder, any_size=self.settings.any_size)

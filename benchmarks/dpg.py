@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jfeval.benchmarks.dpg_grid import list_pictures, open_cells, usual_side
 from jfeval.benchmarks.dpg_rows import (
     PROMPTS_FOLDER,
     QUESTIONS_FILE,
@@ -25,13 +26,16 @@ from jfeval.benchmarks.dpg_rows import (
     read_prompts,
 )
 from jfeval.benchmarks.dpg_rules import PROTOCOLS, Dropped, Picture, Protocol, judge_picture, read_answers
+from jfeval.benchmarks.ready import ReadySet
 from jfeval.benchmarks.scorers.metrics import as_metric
-from jfeval.errors import UserError, unknown
+from jfeval.errors import BadRequest, UserError, unknown
 from jfeval.fetching.lock import fetched_folder
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean, seed_error
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from jfeval.benchmarks.base import Judge
 
 NUM_IMAGES = 4
@@ -60,6 +64,17 @@ class Settings:
 
     judge: Path | None = None
     """Folder of mPLUG's published checkpoint; only the official edition reads it."""
+    pictures: int = NUM_IMAGES
+    """Pictures per prompt, 1 to 4: the official script's pic-num."""
+    cell: int = 0
+    """Width of one cell of ready grids in pixels, the official script's resolution; 0 for the one that most grids speak for."""
+
+    def __post_init__(self) -> None:
+        """Check what needs no file."""
+        if not 1 <= self.pictures <= NUM_IMAGES:
+            raise ValueError(f"pictures must be from 1 to {NUM_IMAGES}, not {self.pictures}")
+        if self.cell < 0:
+            raise ValueError(f"cell must not be negative, got {self.cell}")
 
 
 _DEFAULTS = Settings()
@@ -77,7 +92,7 @@ class DPG:
 
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`."""
-        return [_sample(item) for item in self._items(edition, seed, data)]
+        return [_sample(item, self.settings.pictures) for item in self._items(edition, seed, data)]
 
     def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
         """Return where the questions come from and the hash of prompts and questions as read."""
@@ -104,6 +119,32 @@ class DPG:
         from jfeval.benchmarks.dpg_shapes import OracleVqa
 
         return OracleVqa()
+
+    def ready(self, folder: Path, rows: Sequence[tuple[int, Sample]]) -> ReadySet:
+        """Find ready pictures in the published layout, ITEM.png with a grid of two columns or ITEM/ with separate pictures.
+
+        A grid of another size than is asked for fails its prompt and says both sizes.
+
+        Raises:
+            UserError: No such folder, none of its pictures is of a prompt, or two are of one.
+        """
+        count = self.settings.pictures
+        listing = list_pictures(folder, [sample.id for _, sample in rows])
+        if not listing.pictures:
+            raise UserError(
+                f"{folder} holds no picture of the {len(rows)} prompts ({len(listing.extra)} others); expected {rows[0][1].id}.png, a grid "
+                f"of {count} cells, or the folder {rows[0][1].id} with {count} pictures"
+            )
+        side = self.settings.cell or usual_side(listing, count=count)
+
+        def cells(files: tuple[Path, ...]) -> "list[Image]":
+            try:
+                return open_cells(files, count=count, side=side)
+            except UserError as error:
+                raise BadRequest(str(error)) from error
+
+        files = {row: listing.pictures[sample.id] for row, sample in rows if sample.id in listing.pictures}
+        return ReadySet(files, {row: sample.id for row, sample in rows}, listing.extra, cells)
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Turn the answers into one score per picture, with each category's counts.
@@ -242,9 +283,9 @@ def _broad(category: str) -> str:
     return category.split("-")[0].strip()
 
 
-def _sample(item: Item) -> Sample:
+def _sample(item: Item, pictures: int) -> Sample:
     """Build a sample; its task is the collection its prompt is from, as the item's id names it."""
-    request = ImageRequest(prompt=item.prompt, num_images=NUM_IMAGES)
+    request = ImageRequest(prompt=item.prompt, num_images=pictures)
     source = item.id.rstrip("0123456789") or "numbered"
     return Sample(id=item.id, task=source, request=request, reference=item.reference(), cluster=item.id)
 

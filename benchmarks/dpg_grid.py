@@ -11,6 +11,7 @@ Differs: the official script crops whatever it is given, and what lies outside t
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,12 @@ def open_cells(files: tuple[Path, ...], *, count: int, side: int) -> list[Image.
     """
     images = [_open(file) for file in files]
     if len(images) == 1 and count > 1:
-        return split_grid(images[0], count=count, side=side, where=str(files[0]))
+        return split_grid(images[0], count=count, side=side, where=files[0].name)
     if len(images) < count:
-        raise UserError(f"{files[0].parent if files else 'this item'} holds {len(images)} pictures, and {count} are asked for")
+        raise UserError(f"{files[0].parent.name if files else 'this item'} holds {len(images)} pictures, and {count} are asked for")
     for file, image in zip(files, images, strict=True):
         if image.size != (side, side):
-            raise UserError(f"{file} has {_size(image)} pixels, and {side}x{side} are asked for")
+            raise UserError(f"{file.name} has {_size(image)} pixels, and {side}x{side} are asked for")
     return images[:count]
 
 
@@ -105,6 +106,19 @@ def split_grid(image: Image.Image, *, count: int, side: int, where: str) -> list
     return [image.crop((x, y, x + side, y + side)) for x, y in corners[:count]]
 
 
+def usual_side(listing: Listing, *, count: int) -> int:
+    """Return the cell size that most pictures speak for: half of a grid's width, or a separate picture's own; 0 where none can be read."""
+    sides: Counter[int] = Counter()
+    for files in listing.pictures.values():
+        try:
+            with Image.open(files[0]) as image:
+                grid = len(files) == 1 and count > 1
+                sides[image.width // 2 if grid else image.width] += 1
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+            continue
+    return max(sides, key=lambda side: (sides[side], side)) if sides else 0
+
+
 def _numbered(folder: Path) -> list[Path]:
     """List a folder's pictures by the number that their names begin with."""
     numbered = [(int(match[0]), path) for path in folder.iterdir() if (match := re.match(r"[0-9]{1,12}", path.name)) and _is_picture(path)]
@@ -119,10 +133,10 @@ def _open(file: Path) -> Image.Image:
     try:
         with Image.open(file) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise UserError(f"{file} has {_size(image)} pixels; at most {_MAX_PIXELS} are read")
+                raise UserError(f"{file.name} has {_size(image)} pixels; at most {_MAX_PIXELS} are read")
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise UserError(f"{file} cannot be read as a picture: {error}") from error
+        raise UserError(f"{file.name} cannot be read as a picture ({type(error).__name__})") from error
 
 
 def _size(image: Image.Image) -> str:

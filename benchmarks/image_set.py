@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.benchmarks.photo_sets import Settings, photo_judge, photo_results
+from jfeval.benchmarks.ready import ReadySet, by_stem
 from jfeval.benchmarks.scene_sets import PROTOCOL, SceneFeatures, scene_results
 from jfeval.benchmarks.scorers.image_recipes import RECIPES
 from jfeval.errors import UserError, unknown
@@ -86,6 +87,10 @@ class ImageSet(ABC):
         if protocol == PROTOCOL:
             return scene_results(judged, protocol=protocol, categories=self.categories)
         return photo_results(judged, protocol=protocol, cache=self.settings.cache, categories=self.categories)
+
+    def ready(self, folder: Path, rows: "Sequence[tuple[int, Sample]]") -> ReadySet:
+        """Find ready images by their prompts' ids, in the folder or in folders inside it; see `jfeval.benchmarks.ready`."""
+        return by_stem(folder, rows)
 
     @abstractmethod
     def _published(self, folder: Path) -> list[Sample]:

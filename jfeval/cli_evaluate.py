@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
     from jfeval.engine import Engine
+    from jfeval.models.base import Model
     from jfeval.settings import RunSettings
     from jfeval.store import Store
 
@@ -80,15 +81,17 @@ def evaluate(
     report: bool,
     engine: "Engine | None" = None,
     text_only: bool = False,
+    load: "Callable[[], Model] | None" = None,
 ) -> None:
     """Run, score, print and report; exit with 1 when too many samples failed. One shard of a run is neither scored nor reported.
 
-    With ``text_only`` the same questions are asked without their images too, in a run folder beside the run's.
+    With ``text_only`` the same questions are asked without their images too, in a run folder beside the run's. ``load`` gives the model
+    where its name and settings do not.
     """
     from jfeval.baseline import without_images
 
     blind = without_images(settings) if text_only else None
-    store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
+    store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine, load=load)
     if engine is not None and engine.share is not None:
         counts = store.record().counts
         click.echo(
@@ -114,6 +117,7 @@ def carry_out(
     retry_failed: bool,
     stop_early: bool,
     engine: "Engine | None" = None,
+    load: "Callable[[], Model] | None" = None,
 ) -> "Store":
     """Run and score, continuing where an earlier invocation stopped; say on standard error what failed.
 
@@ -134,7 +138,7 @@ def carry_out(
     check_no_secrets(settings.benchmark_settings, "benchmark_settings")
     engine = engine or ALONE
     plan = make_plan(settings, benchmark)
-    load = partial(load_model, settings.model, **settings.model_settings)
+    load = load or partial(load_model, settings.model, **settings.model_settings)
     try:
         store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
         if engine.share is None:
@@ -158,14 +162,23 @@ def too_many_failed(store: "Store", settings: "RunSettings") -> bool:
 
 
 def show(store: "Store", *, report: bool) -> None:
-    """Print a run's numbers, beside those of its text-only baseline if it has one; where wanted, write its report and print the path."""
-    from jfeval.baseline import text_only_of
-    from jfeval.summary import print_result
+    """Print a run's numbers and the report's tables, beside its text-only baseline if it has one; where wanted, write the report.
 
+    The report's path is the last line.
+    """
+    from jfeval.baseline import text_only_of
+    from jfeval.reports.tables import leaderboard, task_table
+    from jfeval.reports.terminal import print_tables
+    from jfeval.summary import plain_lines
+
+    terminal = sys.stdout.isatty()
     blind = text_only_of(store)
+    stores = [store, *([blind] if blind else [])]
     beside = blind.metrics(store.record().protocol) if blind else []
-    print_result(store.record(), store.metrics(), terminal=sys.stdout.isatty(), text_only=beside)
+    for line in plain_lines(store.record(), store.metrics(), beside, numbers=not terminal):
+        click.echo(line)
+    print_tables([*([task_table(store)] if terminal else []), *leaderboard(stores)])
     if report:
         from jfeval.reports.build import write_report
 
-        click.echo(write_report([store, *([blind] if blind else [])], store.path / "report.html"))
+        click.echo(write_report(stores, store.path / "report.html"))

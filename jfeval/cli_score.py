@@ -1,5 +1,7 @@
 """Scoring what is there already: a stored run, ready images, ready answers. Part of `jfeval.cli`; imports inside the command."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,17 +9,21 @@ import click
 
 from jfeval.cli_evaluate import evaluate, run_settings, show, with_own
 from jfeval.cli_options import FILE, FOLDER, benchmark_options, given
+from jfeval.console import clean
 from jfeval.errors import unknown
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
+    from jfeval.models.base import Model
     from jfeval.settings import RunSettings
 
 
 @click.command()
 @click.argument("run_folder", metavar="[RUN]", type=FOLDER, required=False)
 @click.option(
-    "--images", type=FOLDER, help="Score ready images instead: FOLDER/00000/samples/0000.png, as GenEval's own script writes them."
+    "--images",
+    type=FOLDER,
+    help="Score ready images instead: FOLDER/00000/samples/0000.png, as GenEval's own script writes them, or the benchmark's own layout.",
 )
 @click.option("--answers", type=FILE, help='Score ready answers instead: one {"id": ..., "prediction": ...} a line.')
 @benchmark_options
@@ -34,6 +40,7 @@ def score(
     jfeval score runs/pope --protocol all
     jfeval score --answers mine.jsonl --benchmark pope --edition shapes --out runs/mine
     jfeval score --images my-images --benchmark geneval --edition shapes --seed 3 --out runs/mine
+    jfeval score --images grids --benchmark dpg --edition official --data DPG_BENCH --out runs/mine-dpg
     """  # noqa: D301
     values = given(options)
     if sum(one is not None for one in (run_folder, images, answers)) != 1:
@@ -55,7 +62,24 @@ def score(
     benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
     if answers is not None:
         _check_answers(answers, settings, benchmark)
-    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report)
+    load = None if images is None else _ready_images(images, settings, benchmark)
+    evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report, load=load)
+
+
+def _ready_images(folder: Path, settings: "RunSettings", benchmark: "Benchmark") -> "Callable[[], Model]":
+    """Find ready images, numbered by prompt or in the benchmark's own layout, and say on standard error which are of no prompt."""
+    from jfeval.plan import make_plan, request_size
+    from jfeval.registry import load_model
+
+    rows = make_plan(settings, benchmark).rows
+    own = getattr(benchmark, "ready", None)
+    numbered = any(re.fullmatch(r"[0-9]{1,12}", path.parent.name) for path in folder.glob("*/samples")) if folder.is_dir() else False
+    model = load_model("folder", path=folder) if own is None or numbered else own(folder, rows)
+    extra = model.strangers({row: request_size(sample) for row, sample in rows})  # pyright: ignore[reportAttributeAccessIssue]
+    if extra:
+        names = ", ".join(repr(name[:60]) for name in extra[:5]) + (", ..." if len(extra) > 5 else "")
+        click.echo(clean(f"{len(extra)} images are of no prompt and are not looked at: {names}"), err=True)
+    return lambda: model
 
 
 def _check_answers(path: Path, settings: "RunSettings", benchmark: "Benchmark") -> None:

@@ -12,7 +12,7 @@ folders and files count: names of digits, files that begin with digits and ``.pn
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,15 @@ class ReadyImages:
                     total.update(f"{row} {index} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
                 files += 1
         return {"images": files, "sha256": total.hexdigest()}
+
+    def strangers(self, asked: Mapping[int, int]) -> list[str]:
+        """Return the names of images that are of no prompt, or beyond what a prompt asks for.
+
+        Args:
+            asked: A prompt's row to how many images it asks for.
+        """
+        files = ((row, index, file) for row in sorted(self._rows) for index, file in enumerate(self._files(row)))
+        return [f"{row:05d}/samples/{file.name}" for row, index, file in files if index >= asked.get(row, 0)]
 
     def generate(self, jobs: Sequence[ImageJob]) -> "list[Image]":
         """Open each job's image.

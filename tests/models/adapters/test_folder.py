@@ -61,3 +61,8 @@ def test_a_folder_of_another_form_is_explained(tmp_path):
         load(Settings(path=tmp_path / "nothing"))
     with pytest.raises(UserError, match="--set path=FOLDER"):
         load(Settings())
+
+
+def test_images_that_no_prompt_asks_for_are_named(images):
+    assert ReadyImages(images).strangers({0: 3, 7: 1}) == []
+    assert ReadyImages(images).strangers({0: 2}) == ["00000/samples/00010.png", "00007/samples/00000.png"]
