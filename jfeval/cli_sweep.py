@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from jfeval.cli_options import FOLDER, given
 from jfeval.errors import UserError
 
 if TYPE_CHECKING:
+    from jfeval.models.base import Model
     from jfeval.settings import RunSettings
     from jfeval.store import Store
 
@@ -77,16 +79,37 @@ def sweep(
     if dry_run:
         return
     stores: list[Store] = []
-    failed = False
+    failed, models = False, LastModel()
     for settings in planned:
         benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
-        store = carry_out(settings, benchmark, overwrite=False, retry_failed=False, stop_early=True)
+        load = partial(models.load, settings.model, **settings.model_settings)
+        store = carry_out(settings, benchmark, overwrite=False, retry_failed=False, stop_early=True, load=load)
         failed |= too_many_failed(store, settings)
         stores.append(store)
         click.echo(f"{settings.folder.name}  {_headline(store)}")
     _write_tables(stores, out)
     if failed:
         raise click.exceptions.Exit(1)
+
+
+class LastModel:
+    """The model that was loaded last, used again where the next settings leave its weights as they are."""
+
+    def __init__(self) -> None:
+        self._name, self._model = "", None
+
+    def load(self, name: str, **settings: object) -> "Model":
+        """Load a model, or take the last one under other settings, where it can say how (`jfeval.models.base.Resettable`)."""
+        from jfeval.registry import build_model, model_settings
+
+        checked = model_settings(name, settings)
+        under = getattr(self._model, "under", None) if name == self._name else None
+        model = under(checked) if under is not None else None
+        if model is None:
+            self._model = None  # frees the last one before the next is loaded
+            model = build_model(name, checked)
+        self._name, self._model = name, model
+        return model
 
 
 def parse_axes(axes: Sequence[str]) -> dict[str, list[str]]:

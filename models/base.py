@@ -8,7 +8,7 @@ from jfeval.schema import ImageJob, JsonObject, TextRequest, Turn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Converses", "Generates", "ImageJob", "Model", "Understands", "Weighs"]
+__all__ = ["Converses", "Generates", "ImageJob", "Model", "Resettable", "Understands", "Weighs"]
 
 
 class Model(Protocol):
@@ -58,4 +58,13 @@ class Weighs(Model, Protocol):
 
     def option_losses(self, requests: Sequence[TextRequest]) -> list[list[float]]:
         """Return, for each request and each of its options, the negative log-likelihood in nats of just this answer, end included."""
+        ...
+
+
+@runtime_checkable
+class Resettable(Model, Protocol):
+    """Takes other settings without loading its weights again, as a sweep over a sampler's settings does."""
+
+    def under(self, settings: object) -> Model | None:
+        """Return the model under other settings, with the same weights in memory; None where these ask for other weights."""
         ...

@@ -1,8 +1,9 @@
 """JanusFlow as the harness sees it: batches of image jobs and of questions."""
 
+import copy
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from PIL import Image
@@ -36,16 +37,15 @@ class Settings(SystemSettings):
 class JanusFlowSystem:
     """Draws and answers with one loaded pipeline."""
 
-    def __init__(
-        self, name: str, folder: Path, pipeline: JanusFlowPipeline, sampler: SamplerSettings, *, dtype: str, vae: Path | None
-    ) -> None:
-        self.name, self.pipeline, self.sampler = name, pipeline, sampler
+    def __init__(self, name: str, folder: Path, pipeline: JanusFlowPipeline, settings: SystemSettings, *, vae: Path | None) -> None:
+        self.name, self.pipeline, self.settings = name, pipeline, settings
+        self.sampler = SamplerSettings.of(settings)
         self.image_size = pipeline.model.config.vision.image_size
         self._identity: JsonObject = {
             "model": name,
             "weights": content_hash(folder),
-            "recipe": asdict(sampler),
-            "dtype": dtype,
+            "recipe": asdict(self.sampler),
+            "dtype": settings.dtype,
             "start_tag": pipeline.processor.start_tag,
             "template": pipeline.processor.template,
         }
@@ -55,6 +55,18 @@ class JanusFlowSystem:
     def identity(self) -> JsonObject:
         """Return weights hash, recipe, types, start tag and template."""
         return dict(self._identity)
+
+    def under(self, settings: object) -> "JanusFlowSystem | None":
+        """Return this system with another sampler; None where more than the sampler's settings differ."""
+        if type(settings) is not type(self.settings) or not isinstance(settings, SystemSettings):
+            return None
+        sampler = {item.name: getattr(settings, item.name) for item in fields(SamplerSettings)}
+        if replace(self.settings, **sampler) != settings:
+            return None
+        other = copy.copy(self)
+        other.settings, other.sampler = settings, SamplerSettings.of(settings)
+        other._identity = {**self._identity, "recipe": asdict(other.sampler)}
+        return other
 
     def generate(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
         """Draw one image per job."""
@@ -97,7 +109,7 @@ def load_system(name: str, folder: Path, settings: SystemSettings, *, vae: Path 
     """Load a checkpoint folder and wrap it."""
     pipeline = JanusFlowPipeline.from_pretrained(folder, vae=vae, device=choose_device(settings.device), dtype=settings.dtype)
     pipeline.processor.choose_start_tag(settings.start_tag)
-    return JanusFlowSystem(name, folder, pipeline, SamplerSettings.of(settings), dtype=settings.dtype, vae=vae)
+    return JanusFlowSystem(name, folder, pipeline, settings, vae=vae)
 
 
 def load(settings: Settings) -> JanusFlowSystem:
