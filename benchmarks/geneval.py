@@ -7,12 +7,14 @@ error bars. Source: Ghosh, Hajishirzi and Schmidt, "GenEval" (arXiv 2310.11513);
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jfeval.benchmarks.geneval_rows import CLASSES_FILE, METADATA_FILE, TAGS, Row, Tag, parse_row, read_rows
 from jfeval.benchmarks.geneval_rules import ImageResult, group_of, judge_image, read_observation, summarise
+from jfeval.benchmarks.prompt_files import PromptSettings, identity_of, protocols_under, with_prompts
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
 from jfeval.fetching.lock import fetched_folder
@@ -46,6 +48,21 @@ _EXACT = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings(PromptSettings):
+    """Which prompts are drawn from, and what the official edition's judge is made of; the shapes edition needs no weights."""
+
+    detector: Path | None = None
+    """Mask2Former: mmdetection's checkpoint file (2.x or 3.x), or a folder in transformers' form as a labelled fallback; ``mmdet:FILE``
+    runs it in mmdetection itself. By default what ``jfeval data fetch geneval-detector`` stored."""
+    clip: Path | None = None
+    """CLIP ViT-L/14 in transformers' form; ``open_clip:FOLDER`` runs it in open_clip. By default what
+    ``jfeval data fetch clip-vit-large-patch14`` stored."""
+
+
+_DEFAULTS = Settings()
+
+
 class GenEval:
     """553 prompts about everyday objects (official), or as many kinds of prompt about coloured shapes (shapes)."""
 
@@ -54,13 +71,21 @@ class GenEval:
     protocols: tuple[str, ...] = ("official",)
     tasks: tuple[Tag, ...] = TAGS
 
+    def __init__(self, settings: Settings = _DEFAULTS) -> None:
+        self.settings = settings
+        self.protocols = protocols_under(self.protocols, settings)
+
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`."""
         published, rows = self._rows(edition, seed, data)
-        return [_sample(index, metadata, row) for index, (metadata, row) in enumerate(zip(published, rows, strict=True))]
+        samples = [_sample(index, metadata, row) for index, (metadata, row) in enumerate(zip(published, rows, strict=True))]
+        return with_prompts(samples, self.settings)
 
     def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
         """Return where the rows come from and their hash; for official data also whether they are the published ones."""
+        return {**self._rows_identity(edition, seed, data), **identity_of(self.settings)}
+
+    def _rows_identity(self, edition: Edition, seed: int, data: Path | None) -> JsonObject:
         published, _ = self._rows(edition, seed, data)
         if edition == "shapes":
             content = "\n".join(json.dumps(metadata) for metadata in published)
@@ -78,18 +103,16 @@ class GenEval:
         return {**identity, "sha256": dict(digests)}
 
     def judge(self, edition: Edition) -> "Judge":
-        """Load the exact detector of the shapes edition.
+        """Load the judge: Mask2Former and CLIP for photographs, the exact detector for the synthetic world.
 
         Raises:
-            UserError: The official edition, whose detector and colour network are not part of this version.
+            UserError: The edition is not known, or weights are missing or not what they should be.
         """
         self._check(edition)
         if edition == "official":
-            raise UserError(
-                "the judge of geneval's official edition (Mask2Former and CLIP) is not part of this version: official rows load, and "
-                "recorded detections are scored (jfeval.benchmarks.geneval_rules.judge_image, proven by `jfeval verify --goldens DIR`), "
-                "but images are not judged. To evaluate a model now: `jfeval run --benchmark geneval --edition shapes`"
-            )
+            from jfeval.benchmarks.geneval_parts import load_judge
+
+            return load_judge(self.settings.detector, self.settings.clip)
         from jfeval.benchmarks.shapes.oracle import OracleDetector
 
         return OracleDetector()
@@ -115,8 +138,8 @@ class GenEval:
     def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
         """Return overall (the headline), each task, the image mean, prompts with a right image, and the exact scene.
 
-        Intervals are over prompts: the images of one prompt form one cluster. Tasks without a scored image are left out of the means
-        over tasks, as in the official summary, and the detail says so.
+        Intervals are over prompts, stratified by task: the images of one prompt form one cluster. Tasks without a scored image are left
+        out of the means over tasks, as in the official summary, and the detail says so.
 
         Raises:
             UserError: An unknown protocol, or no scores.
@@ -128,8 +151,7 @@ class GenEval:
         note = f" Without {', '.join(missing)}: no image scored." if missing else ""
         right = {tag: _estimate([s for s in scores if s.task == tag], "correct") for tag in tasks}
         exact = {tag: _estimate([s for s in scores if s.task == tag], "exact_scene") for tag in tasks}
-        prompts = {s.cluster: 0.0 for s in scores} | {s.cluster: 1.0 for s in scores if s.values["correct"] == 1.0}
-        any_right = clustered_mean(list(prompts.values()), list(prompts))
+        any_right = [_estimate_any([s for s in scores if s.task == tag]) for tag in tasks]
 
         def metric(name: str, estimate: Estimate, **more: Any) -> Metric:  # noqa: ANN401 - handed on
             return as_metric(estimate, name=name, protocol=protocol, **more)
@@ -137,8 +159,8 @@ class GenEval:
         return [
             metric("overall", mean_of(list(right.values())), detail=_OVERALL + note, headline=True),
             *(metric("task", right[tag], task=tag, detail=_TASK) for tag in tasks),
-            metric("image_mean", _estimate(scores, "correct"), detail=_IMAGE_MEAN),
-            metric("prompt_any", any_right, detail=_PROMPT_ANY),
+            metric("image_mean", mean_of(list(right.values()), [e.n for e in right.values()]), detail=_IMAGE_MEAN),
+            metric("prompt_any", mean_of(any_right, [e.n for e in any_right]), detail=_PROMPT_ANY),
             metric("exact_scene", mean_of(list(exact.values())), detail=_EXACT + note),
             *(metric("exact_scene", exact[tag], task=tag, detail=_EXACT) for tag in tasks),
         ]
@@ -214,3 +236,9 @@ def _estimate(scores: Sequence[Score], value: str) -> Estimate:
     """Average images; those of one prompt are one cluster, and differ by their noise alone."""
     values, prompts = [score.values[value] for score in scores], [score.cluster for score in scores]
     return clustered_mean(values, prompts, repeats=prompts)
+
+
+def _estimate_any(scores: Sequence[Score]) -> Estimate:
+    """Average prompts: 1 where any image is right."""
+    prompts = {s.cluster: 0.0 for s in scores} | {s.cluster: 1.0 for s in scores if s.values["correct"] == 1.0}
+    return clustered_mean(list(prompts.values()), list(prompts))

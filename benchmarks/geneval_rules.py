@@ -47,7 +47,7 @@ class Observation:
     detections: Mapping[str, np.ndarray]
     """Class to ``(N, 5)`` float32: x0, y0, x1, y1, score."""
     colors: Mapping[str, Sequence[str]]
-    """Class to the colour of each of its detections. Needed for the classes whose colour a row asks."""
+    """Class to the colour of each of its detections, empty where the judge did not look. Needed for the classes whose colour a row asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,8 @@ def _include_failure(
         if item.name not in seen.colors:
             raise UserError(f"the judge reported no colours for {item.name!r}, but the row asks for {item.color}")
         found = [seen.colors[item.name][index] for index in candidates]
+        if "" in found:
+            raise UserError(f"the judge did not look at the colours of all objects of {item.name!r} that count under these thresholds")
         if found.count(item.color) < item.count:
             listed = ", ".join(f"{found.count(color)} {color}" for color in COLOURS if color in found)
             return f"expected {item.color} {item.name}>={item.count}, found {found.count(item.color)} {item.color}; and {listed}"

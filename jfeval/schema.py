@@ -217,7 +217,7 @@ class RunRecord:
     """Where and with what it was made, as of its last invocation. Keys: ``jfeval``, ``python``, ``platform`` (str); ``packages`` (name to
     version); ``git`` (``commit``, ``branch``, ``dirty``; empty outside a checkout); ``hardware`` (``cpu``, ``cores``, ``threads``,
     ``memory_gib``, ``accelerator``); ``seconds`` (wall time of ``load``, ``generate``, ``judge``, ``score``; generate and judge add up over
-    resumed runs); ``peak_memory_bytes``; ``images`` (how many are stored)."""
+    resumed runs); ``peak_memory_bytes``; ``images`` (how many are stored); ``judged_images_per_second`` (of one worker, loading aside)."""
     started_at: str
     """UTC, ISO 8601, of the first invocation."""
     finished_at: str = ""

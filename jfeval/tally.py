@@ -41,6 +41,9 @@ def _update_counts(store: Store, protocol: str | None, spent: Spent) -> RunRecor
     if spent.halved:
         known = facts.get("out_of_memory")
         facts["out_of_memory"] = [*(known if isinstance(known, list) else []), *({"tried": a, "then": b} for a, b in spent.halved)]
+    judged = sum(outputs[i][1] for i in drawn if i in judgements and not judgements[i])
+    if judged and seconds.get("judge"):
+        facts["judged_images_per_second"] = round(judged / seconds["judge"], 3)
     counts = replace(record.counts, asked=len(asked), finished=finished, failed=len(errors))
     record = replace(record, counts=counts, provenance=facts, protocol=protocol or record.protocol)
     store.write_record(record)

@@ -119,11 +119,16 @@ def load_detector(path: Path, *, device: str = "cpu", batch_size: int = 4) -> Ma
         return _from_folder(path, device=device, batch_size=batch_size)
     checkpoint = read_checkpoint(path)
     model, generation = convert(checkpoint, where=str(path))
-    published = PUBLISHED.get(checkpoint.sha256[:8], "")
-    if not published:
-        log.warning("%s is not one of the two published files: its sha256 begins with %s", path, checkpoint.sha256[:8])
-    weights: JsonObject = {"weights_sha256": checkpoint.sha256, "generation": f"mmdetection {generation}.x", "published": published}
+    weights = label_weights(path, checkpoint.sha256, generation)
     return Mask2FormerDetector(model, weights, device=device, batch_size=batch_size)
+
+
+def label_weights(path: Path, sha256: str, generation: int) -> JsonObject:
+    """Say which weights a file holds, and warn where they are not the published ones."""
+    published = PUBLISHED.get(sha256[:8], "")
+    if not published:
+        log.warning("%s is not one of the two published files: its sha256 begins with %s", path, sha256[:8])
+    return {"weights_sha256": sha256, "generation": f"mmdetection {generation}.x", "published": published}
 
 
 def convert(checkpoint: Checkpoint, *, where: str) -> "tuple[Mask2FormerForUniversalSegmentation, int]":

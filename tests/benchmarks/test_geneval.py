@@ -51,10 +51,11 @@ def test_official_samples_do_not_depend_on_the_seed(official):
     assert benchmark.data_identity("official", seed=7, data=official)["sha256"] != before
 
 
-def test_official_needs_a_folder_and_has_no_judge_yet():
+def test_official_needs_a_folder_and_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"needs --data FOLDER.*--edition shapes"):
         GenEval().samples("official", seed=0)
-    with pytest.raises(UserError, match=r"not part of this version.*--edition shapes"):
+    with pytest.raises(UserError, match=r"743b7d99\.pth.*jfeval data fetch geneval-detector.*--edition shapes"):
         GenEval().judge("official")
 
 

@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from jfeval.benchmarks.scorers import mask2former
 from jfeval.benchmarks.scorers.resizing import size_within
@@ -105,3 +107,40 @@ def tiny_mask2former():
 def small_inputs(monkeypatch):
     """Feed the detector's network a tenth of the published size."""
     monkeypatch.setattr(mask2former, "size_within", partial(size_within, long=133, short=80))
+
+
+@pytest.fixture(scope="session")
+def write_clip():
+    """Write a small CLIP in transformers' form: ``(folder, vocab=None, merges=(), **sizes)``; without a vocabulary, one of single bytes."""
+
+    def write(folder, *, vocab=None, merges=(), act="quick_gelu", seed=0):
+        letters = sorted(ByteLevel.alphabet())
+        words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+        vocab = vocab or {word: index for index, word in enumerate(words)}
+        half = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1, "hidden_act": act}
+        text = {
+            **half,
+            "vocab_size": len(vocab),
+            "max_position_embeddings": 77,
+            "bos_token_id": len(vocab) - 2,
+            "eos_token_id": len(vocab) - 1,
+        }
+        vision = {**half, "image_size": 56, "patch_size": 14}
+        torch.manual_seed(seed)
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+        model.save_pretrained(folder)
+        CLIPTokenizer(vocab=vocab, merges=list(merges)).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def judge_files(tmp_path_factory, tiny_mask2former, write_clip):
+    """Write both parts of GenEval's official judge: the detector's file and CLIP's folder."""
+    folder = tmp_path_factory.mktemp("judge")
+    torch.save({"meta": {"CLASSES": ("thing",) * 80}, "state_dict": tiny_mask2former(generation=2)}, folder / "detector.pth")
+    return folder / "detector.pth", write_clip(folder / "clip")

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from jfeval.benchmarks.geneval import GenEval, Settings
+from jfeval.benchmarks.prompt_files import rules_of
+from jfeval.errors import UserError
+from jfeval.plan import make_plan
+from jfeval.registry import benchmark_settings
+from jfeval.schema import Judgement
+from jfeval.settings import RunSettings
+
+
+def samples_of(settings):
+    return GenEval(settings).samples("shapes", seed=3)
+
+
+@pytest.fixture
+def rewritten(tmp_path):
+    """Every prompt of the shapes edition, rewritten, one a line."""
+    path = tmp_path / "rewritten.txt"
+    path.write_text("".join(f"{sample.request.prompt}, on plain paper\n" for sample in samples_of(Settings())))
+    return path
+
+
+def test_rewritten_prompts_are_drawn_and_original_rows_judged(rewritten):
+    settings = benchmark_settings("geneval", {"prompts_file": str(rewritten)}, [])
+    assert settings.prompts.startswith("file:")
+    plain, other = samples_of(Settings()), samples_of(settings)
+    assert all(b.request.prompt == f"{a.request.prompt}, on plain paper" for a, b in zip(plain, other, strict=True))
+    assert [(a.id, a.reference, a.cluster, a.task) for a in plain] == [(b.id, b.reference, b.cluster, b.task) for b in other]
+
+
+def test_rewritten_rows_never_share_a_column_or_a_run_with_original_ones(rewritten):
+    plain, other = GenEval(), GenEval(Settings(prompts_file=rewritten))
+    assert plain.protocols == GenEval(Settings(prompts="original")).protocols == ("official",)
+    (name,) = other.protocols
+    assert name == f"official-prompts-{other.settings.prompts[5:17]}"
+    assert rules_of(name) == rules_of("official") == "official"
+    first, second = (make_plan(RunSettings(seed=3), one).inputs({}) for one in (plain, other))
+    assert first != second
+    assert second["data_identity"]["prompts"] == other.settings.prompts
+    sample = samples_of(Settings())[0]
+    seen = Judgement(sample_id=sample.id, observations=({"detections": {}, "colors": {}},))
+    metrics = other.aggregate(other.score(sample, seen, protocol=name), protocol=name)
+    assert {metric.protocol for metric in metrics} == {name}
+    with pytest.raises(UserError, match="unknown protocol"):
+        other.score(sample, seen, protocol="official")
+
+
+def test_a_run_without_rewritten_prompts_depends_on_none_of_this():
+    assert "benchmark_settings" not in make_plan(RunSettings(seed=3), GenEval()).inputs({})
+    assert "prompts" not in GenEval().data_identity("shapes", seed=3)
+
+
+def test_scores_are_named_without_the_file_and_drawing_needs_it(rewritten):
+    name = Settings(prompts_file=rewritten).prompts
+    kept = GenEval(Settings(prompts=name, prompts_file=rewritten.with_name("elsewhere.txt")))
+    assert kept.protocols == GenEval(Settings(prompts_file=rewritten)).protocols
+    with pytest.raises(UserError, match="the file of rewritten prompts is not here"):
+        kept.samples("shapes", seed=3)
+
+
+def test_json_lines_may_come_in_any_order(tmp_path):
+    rows = [{"id": sample.id, "prompt": f"line one\n{sample.id}"} for sample in samples_of(Settings())]
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in reversed(rows)) + "\n")
+    assert [sample.request.prompt for sample in samples_of(Settings(prompts_file=path))] == [row["prompt"] for row in rows]
+    path.write_text("\n".join(json.dumps(row) for row in [*rows[1:], rows[1], {"id": "zz", "prompt": "x"}]))
+    with pytest.raises(UserError, match="1 prompts are missing, 1 are of no sample, 1 are given twice"):
+        samples_of(Settings(prompts_file=path))
+    path.write_text('{"id": 3}')
+    with pytest.raises(UserError, match=r'p\.jsonl, line 1: expected \{"id": text, "prompt": text\}'):
+        samples_of(Settings(prompts_file=path))
+
+
+def test_bad_settings_and_files_are_refused(tmp_path, rewritten):
+    for given, message in [
+        ({"prompts": "long"}, r"prompts must be original or file:SHA256, got 'long'"),
+        ({"prompts_file": str(tmp_path / "none.txt")}, r"there is no .*none\.txt"),
+        ({"prompts": f"file:{'0' * 64}", "prompts_file": str(rewritten)}, "which was asked for"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            benchmark_settings("geneval", given, [])
+    rewritten.write_text("only one\n")
+    with pytest.raises(UserError, match=r"has 1 lines, and the benchmark has \d+ prompts"):
+        samples_of(Settings(prompts_file=rewritten))
+    rewritten.write_text("\n" * len(samples_of(Settings())))
+    with pytest.raises(UserError, match="the prompt of 00000 is empty"):
+        samples_of(Settings(prompts_file=rewritten))
