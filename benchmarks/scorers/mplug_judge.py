@@ -21,14 +21,13 @@ from torch import Tensor
 from jfeval.benchmarks.dpg_rows import parse_reference
 from jfeval.benchmarks.scorers.beam import BeamSettings, search
 from jfeval.benchmarks.scorers.mplug import Mplug, MplugConfig
+from jfeval.benchmarks.scorers.mplug_place import CHECKPOINT, default_folder
 from jfeval.errors import UserError
 from jfeval.schema import Json, JsonObject, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CHECKPOINT = "damo/mplug_visual-question-answering_coco_large_en"
-"""Its name on modelscope.cn (now under iic); files: config.yaml, config_bert.json, vocab.txt, pytorch_model.bin."""
 MAX_TOKENS = 25
 QUESTIONS_PER_BATCH = 32
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -122,14 +121,17 @@ class MplugJudge:
 
 
 def load_judge(folder: Path | None, *, device: str | None = None) -> MplugJudge:
-    """Load the published checkpoint from a folder.
+    """Load the published checkpoint from a folder; without one from where `default_folder` says, if something is there.
 
     Raises:
-        UserError: No folder is given, a file is missing or malformed, or tensors are missing, unknown or of another size.
+        UserError: No folder is given or found, a file is missing or malformed, or tensors are missing, unknown or of another size.
     """
+    if folder is None and default_folder().is_dir():
+        folder = default_folder()
     if folder is None:
         raise UserError(
-            f"dpg's official judge needs the checkpoint {CHECKPOINT} of modelscope.cn: give its folder by --set-benchmark judge=FOLDER. "
+            f"dpg's official judge needs the checkpoint {CHECKPOINT} of modelscope.cn in {default_folder()}, or in a folder that "
+            "--set-benchmark judge=FOLDER names. "
             "To evaluate a model without it: `jfeval run --benchmark dpg --edition shapes`"
         )
     settings = {**_yaml(folder / "config.yaml"), **_json(folder / "config_bert.json")}
