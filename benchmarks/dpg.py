@@ -27,6 +27,7 @@ from jfeval.benchmarks.dpg_rows import (
 )
 from jfeval.benchmarks.dpg_rules import PROTOCOLS, Dropped, Picture, Protocol, judge_picture, read_answers
 from jfeval.benchmarks.ready import ReadySet
+from jfeval.benchmarks.prompt_files import PromptSettings, identity_of, protocols_under, rules_of, with_prompts
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import BadRequest, UserError, unknown
 from jfeval.fetching.lock import fetched_folder
@@ -59,11 +60,11 @@ _CATEGORY: dict[Protocol, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the official judge needs."""
+class Settings(PromptSettings):
+    """Which prompts are drawn from, and what the official judge needs."""
 
     judge: Path | None = None
-    """Folder of mPLUG's published checkpoint; only the official edition reads it."""
+    """Folder of mPLUG's published checkpoint, by default data/official/mplug; only the official edition reads it."""
     pictures: int = NUM_IMAGES
     """Pictures per prompt, 1 to 4: the official script's pic-num."""
     cell: int = 0
@@ -89,6 +90,7 @@ class DPG:
 
     def __init__(self, settings: Settings = _DEFAULTS) -> None:
         self.settings = settings
+        self.protocols = protocols_under(PROTOCOLS, settings)
 
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`."""
@@ -100,6 +102,7 @@ class DPG:
         content = json.dumps([[item.prompt, item.reference()] for item in items], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         counts: JsonObject = {"rows": len(items), "questions": sum(len(item.questions) for item in items), "sha256": digest}
+        counts |= identity_of(self.settings)
         if edition == "shapes":
             return {"name": f"{self.name}-shapes", "seed": seed, **counts}
         file = hashlib.sha256((_folder(data) / QUESTIONS_FILE).read_bytes()).hexdigest()
@@ -154,13 +157,13 @@ class DPG:
         Raises:
             UserError: An unknown protocol, or observations that are not answers to the sample's questions.
         """
-        self._check_protocol(protocol)
+        known = self._check_protocol(protocol)
         questions = parse_reference(sample.reference, where=f"sample {sample.id}")
         answers = [read_answers(seen, where=f"sample {sample.id}, image {i}") for i, seen in enumerate(judgement.observations)]
         dropped = ""
         pictures: list[Picture | None] = [None] * len(answers)
         try:
-            pictures = [judge_picture(questions, given, protocol=protocol) for given in answers]
+            pictures = [judge_picture(questions, given, protocol=known) for given in answers]
         except Dropped as reason:
             dropped = f"the official script leaves this prompt out: {reason}"
         return [
@@ -169,11 +172,21 @@ class DPG:
                 task=sample.task,
                 cluster=sample.cluster,
                 index=index,
-                values={**_values(picture, raw=protocol == "official"), **_other_score(questions, answers[index], protocol)},
+                values={**_values(picture, raw=known == "official"), **_other_score(questions, answers[index], known)},
                 reason=picture.reason if picture else dropped,
             )
             for index, picture in enumerate(pictures)
         ]
+
+    def soft(self, sample: Sample, observation: JsonObject) -> float:
+        """Return the share of questions about one picture that are confirmed, by the rules without the script's quirks, in [0, 1]."""
+        where = f"sample {sample.id}"
+        return judge_picture(parse_reference(sample.reference, where=where), read_answers(observation, where=where), protocol="fixed").score
+
+    def check_rows(self, edition: Edition) -> list[JsonObject]:
+        """Return a few rows of questions, for a service to try its judge on before it starts."""
+        self._check(edition)
+        return [item.reference() for item in _drawn_items(0)[1:4]]
 
     def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
         """Return the overall (the headline), the overall under the other protocol, then the broad and the fine categories.
@@ -190,10 +203,10 @@ class DPG:
             raise UserError(f"no judged picture to average ({dropped} prompts dropped out)")
         note = f" {dropped} prompts dropped out, as in the official script." if dropped else ""
         overall = as_metric(overall_of(kept), name="overall", protocol=protocol, detail=_OVERALL[known] + note, headline=True)
-        other = _other(protocol)
+        other = _other(known)
         beside = [score for score in scores if _SCORE_OF + other in score.values]
         second = overall_of(beside, _SCORE_OF + other) if beside else None
-        counted = _last_pictures(kept) if protocol == "official" else kept
+        counted = _last_pictures(kept) if known == "official" else kept
         categories = sorted({name.removeprefix(_ASKED) for score in counted for name in score.values if name.startswith(_ASKED)})
         broad = sorted({_broad(name) for name in categories})
         l1 = {name: [category for category in categories if _broad(category) == name] for name in broad}
@@ -300,7 +313,7 @@ def _drawn_items(seed: int) -> tuple[Item, ...]:
 
 def _official_items(folder: Path) -> list[Item]:
     items = read_items(folder / QUESTIONS_FILE)
-    check_graph(items)
+    check_graph(items, where=str(folder / QUESTIONS_FILE))
     prompts = folder / PROMPTS_FOLDER
     return read_prompts(prompts, items) if prompts.is_dir() else items
 

@@ -141,35 +141,43 @@ def read_prompts(folder: Path, items: Sequence[Item]) -> list[Item]:
     return [Item(id=item.id, prompt=_prompt_file(files[item.id]), questions=item.questions) for item in items]
 
 
-def check_graph(items: Iterable[Item]) -> None:
+def check_graph(items: Iterable[Item], *, where: str = QUESTIONS_FILE) -> None:
     """Refuse questions that no dependency rule can decide: a missing parent, an id given twice, a circle.
 
+    Args:
+        items: Prompts with their questions.
+        where: The file, for the message.
+
     Raises:
-        UserError: Names how many there are and the first few.
+        UserError: Names how many there are and the first few, each with its row (the first after the header being 1) and column.
     """
     problems = [problem for item in items for problem in _problems(item)]
     if problems:
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         shown = "\n  ".join(problems[:5])
-        raise UserError(f"the question graph is broken in {len(problems)} places; mend these rows of {QUESTIONS_FILE}:\n  {shown}{more}")
+        raise UserError(f"the question graph is broken in {len(problems)} places; mend these rows of {where}:\n  {shown}{more}")
 
 
 def _problems(item: Item) -> Iterator[str]:
     parents = {q.number: q.parents for q in item.questions}
     name = f"item {_shown(item.id)}"
-    if len(parents) < len(item.questions):
-        numbers = [q.number for q in item.questions]
-        yield f"{name}: proposition {next(n for n in numbers if numbers.count(n) > 1)} stands there more than once"
+    seen: set[int] = set()
     for question in item.questions:
+        if question.number in seen:
+            yield f"row {question.row + 1}, column proposition_id, {name}: proposition {question.number} stands there more than once"
+        seen.add(question.number)
         for parent in question.parents:
             if parent not in parents:
-                yield f"{name}: proposition {question.number} depends on {parent}, which the item does not have"
+                place = f"row {question.row + 1}, column dependency, {name}"
+                yield f"{place}: proposition {question.number} depends on {parent}, which the item does not have"
     left = dict(parents)
     while free := [n for n, needed in left.items() if not any(p in left for p in needed)]:
         for number in free:
             del left[number]
     if left:
-        yield f"{name}: propositions {', '.join(map(str, sorted(left)[:5]))} depend on each other in a circle"
+        rows = [question.row + 1 for question in item.questions if question.number in left]
+        names = ", ".join(map(str, sorted(left)[:5]))
+        yield f"row {min(rows)}, column dependency, {name}: propositions {names} depend on each other in a circle"
 
 
 def _row(fields: dict[str | None, str | list[str] | None], index: int, where: str) -> tuple[str, str, Question]:

@@ -71,15 +71,15 @@ def test_a_missing_column_or_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row(dependency="7")], "proposition 1 depends on 7, which the item does not have"),
-        ([row(), row()], "proposition 1 stands there more than once"),
-        ([row(dependency="2"), row(number="2", dependency="1")], "propositions 1, 2 depend on each other in a circle"),
+        ([row(dependency="7")], "row 1, column dependency, item 'a': proposition 1 depends on 7, which the item does not have"),
+        ([row(), row()], "row 2, column proposition_id, item 'a': proposition 1 stands there more than once"),
+        ([row(dependency="2"), row(number="2", dependency="1")], "row 1, column dependency, item 'a': propositions 1, 2"),
     ],
 )
 def test_graphs_that_no_rule_can_decide_are_refused(tmp_path, rows, message):
     items = read_items(write(tmp_path, *rows))
-    with pytest.raises(UserError, match=f"broken in 1 places.*\n  item 'a': {message}"):
-        check_graph(items)
+    with pytest.raises(UserError, match=f"broken in 1 places; mend these rows of here.csv:\n  {message}"):
+        check_graph(items, where="here.csv")
 
 
 def test_a_parent_may_stand_after_its_child(tmp_path):
