@@ -51,9 +51,9 @@ class COCO(ImageSet):
 
     def _published(self, folder: Path) -> list[Sample]:
         captions = read_captions(folder, any_size=self.settings.any_size)
-        wanted = self.settings.prompts or min(ASKED, len(captions))
+        wanted = self.settings.images or min(ASKED, len(captions))
         if wanted > len(captions):
-            raise UserError(f"prompts={wanted} cannot be drawn from {len(captions):,} captioned images")
+            raise UserError(f"images={wanted} cannot be drawn from {len(captions):,} captioned images")
         drawn = sorted(captions, key=lambda one: hashlib.sha256(str(one.image).encode()).digest())[:wanted]
         return [_sample(str(one.image), one.caption, {"image": one.image}) for one in sorted(drawn, key=lambda one: one.image)]
 
@@ -65,7 +65,7 @@ class COCO(ImageSet):
         return {
             "name": "COCO 2014 validation captions",
             "revision": lock.revision if lock else UNPINNED,
-            "asked": self.settings.prompts or ASKED,
+            "asked": self.settings.images or ASKED,
             "draw": "one caption of each image; images with the smallest sha256 of their number",
         }
 

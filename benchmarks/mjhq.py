@@ -48,7 +48,7 @@ class MJHQ(ImageSet):
 
     def _asked(self, rows: Sequence[Row]) -> list[Row]:
         """Take all prompts, or so many of each category, evenly spaced in the file's order."""
-        wanted = self.settings.prompts
+        wanted = self.settings.images
         if not wanted or wanted == len(rows):
             return list(rows)
         by_category: dict[str, list[Row]] = {}
@@ -56,7 +56,7 @@ class MJHQ(ImageSet):
             by_category.setdefault(row.category, []).append(row)
         each, rest = divmod(wanted, len(by_category))
         if rest or any(each > len(own) for own in by_category.values()):
-            raise UserError(f"prompts={wanted} cannot be taken evenly from {len(by_category)} categories of {len(rows):,} prompts")
+            raise UserError(f"images={wanted} cannot be taken evenly from {len(by_category)} categories of {len(rows):,} prompts")
         kept = {own[place].id for own in by_category.values() for place in evenly(len(own), each)}
         return [row for row in rows if row.id in kept]
 
@@ -70,7 +70,7 @@ class MJHQ(ImageSet):
             "name": "playgroundai/MJHQ-30K",
             "revision": lock.revision if lock else UNPINNED,
             "file_sha256": file.sha256 if file else UNPINNED,
-            "asked": self.settings.prompts or "all",
+            "asked": self.settings.images or "all",
         }
 
     def _drawn(self, seed: int) -> list[Sample]:

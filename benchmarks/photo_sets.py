@@ -54,8 +54,8 @@ class Settings:
     """Prefix and resizing of the CLIP score: plain or gigagan."""
     cache: Path = Path("runs") / "features"
     """Folder for the reference's features."""
-    prompts: int = 0
-    """Ask only so many prompts, evenly spread over categories: 10000 for FID-10k; 0 for all that the benchmark asks."""
+    images: int = 0
+    """Ask only for so many images, evenly spread over categories: 10000 for FID-10k; 0 for all that the benchmark asks."""
     any_size: bool = False
     """Take another number of prompts or reference images than the published one."""
 
@@ -63,8 +63,8 @@ class Settings:
         """Check what needs no file."""
         if self.clip_form not in FORMS:
             raise ValueError(f"clip_form must be one of {', '.join(FORMS)}, not {self.clip_form}")
-        if self.prompts < 0:
-            raise ValueError(f"prompts must not be negative, got {self.prompts}")
+        if self.images < 0:
+            raise ValueError(f"images must not be negative, got {self.images}")
 
 
 class PhotoFeatures:

@@ -87,13 +87,13 @@ def test_published_prompts_become_samples(mjhq, tmp_path):
     samples = MJHQ(settings(tmp_path)).samples("official", seed=0, data=mjhq)
     assert len(samples) == 40
     assert (samples[1].id, samples[1].task, samples[1].request.prompt, samples[1].request.num_images) == ("hash01", "art", "prompt 1", 1)
-    some = MJHQ(settings(tmp_path, prompts=20)).samples("official", seed=0, data=mjhq)
+    some = MJHQ(settings(tmp_path, images=20)).samples("official", seed=0, data=mjhq)
     assert [sum(s.task == category for s in some) for category in CATEGORIES] == [2] * 10
-    whole, part = (MJHQ(settings(tmp_path, prompts=n)).data_identity("official", seed=0, data=mjhq) for n in (0, 20))
+    whole, part = (MJHQ(settings(tmp_path, images=n)).data_identity("official", seed=0, data=mjhq) for n in (0, 20))
     assert (whole["name"], whole["rows"], part["rows"], part["asked"]) == ("playgroundai/MJHQ-30K", 40, 20, 20)
     assert whole["sha256"] != part["sha256"]
-    with pytest.raises(UserError, match="prompts=25 cannot be taken evenly from 10 categories"):
-        MJHQ(settings(tmp_path, prompts=25)).samples("official", seed=0, data=mjhq)
+    with pytest.raises(UserError, match="images=25 cannot be taken evenly from 10 categories"):
+        MJHQ(settings(tmp_path, images=25)).samples("official", seed=0, data=mjhq)
 
 
 def test_the_distance_is_to_the_data_s_own_images_by_recipe_and_category(mjhq, tmp_path, see, means):
@@ -280,16 +280,16 @@ def test_captions_become_samples_one_an_image(coco, tmp_path):
     samples = COCO(settings(tmp_path)).samples("official", seed=0, data=coco)
     assert [s.id for s in samples] == [str(n) for n in range(30)]
     assert samples[7].request.prompt == "a caption 7"
-    some = COCO(settings(tmp_path, prompts=10)).samples("official", seed=1, data=coco)
+    some = COCO(settings(tmp_path, images=10)).samples("official", seed=1, data=coco)
     assert len(some) == 10
     assert {s.id for s in some} < {s.id for s in samples}
-    identity = COCO(settings(tmp_path, prompts=10)).data_identity("official", seed=0, data=coco)
+    identity = COCO(settings(tmp_path, images=10)).data_identity("official", seed=0, data=coco)
     assert (identity["rows"], identity["asked"]) == (10, 10)
     assert "smallest sha256" in identity["draw"]
 
 
 def test_coco_s_distance_is_to_all_photographs(coco, tmp_path, see, means):
-    _, found = results(COCO(settings(tmp_path, prompts=20)), coco, see)
+    _, found = results(COCO(settings(tmp_path, images=20)), coco, see)
     assert found["fid_20", ""].detail.startswith("Frechet distance of 20 images against 30, 3 features")
     assert {task for _, task in found} == {""}
 
