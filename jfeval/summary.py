@@ -56,16 +56,19 @@ def errors(metrics: Sequence[Metric]) -> str:
     return f"{text}; {label(headline)} {items}se_seed {headline.se_seed:.4f} (the same items drawn again)"
 
 
-def plain_lines(record: RunRecord, metrics: Sequence[Metric], text_only: Sequence[Metric] = ()) -> list[str]:
-    """Return the result as unwrapped lines; the headline number's line is its name, value and interval alone."""
+def plain_lines(record: RunRecord, metrics: Sequence[Metric], text_only: Sequence[Metric] = (), *, numbers: bool = True) -> list[str]:
+    """Return the result as unwrapped lines; the headline number's line is its name, value and interval alone.
+
+    Without ``numbers``, which tables show better, what remains is what was measured, how, and how whole it is.
+    """
     columns = beside(metrics, text_only)
     lines = [heading(record)]
     if words := recipe(record):
         lines.append(f"recipe {words}")
-    for metric in _headline_last(metrics):
-        numbers = f"{label(metric)} {metric.value:.3f} {interval(metric)}"
+    for metric in _headline_last(metrics) if numbers else ():
+        words = f"{label(metric)} {metric.value:.3f} {interval(metric)}"
         own = "".join(f" {column}={cells[label(metric)]}" for column, cells in columns.items() if label(metric) in cells)
-        lines.append(numbers if metric.headline else f"{numbers} n={metric.n} clusters={metric.clusters}{own}")
+        lines.append(words if metric.headline else f"{words} n={metric.n} clusters={metric.clusters}{own}")
         lines += [f"beside {label(metric)}:{own}"] if metric.headline and own else []
     lines.append(errors(metrics))
     lines += [f"paper: hold {label(metric)} against the paper's number. {metric.paper}" for metric in _for_paper(record, metrics)]
@@ -83,33 +86,6 @@ def beside(metrics: Sequence[Metric], text_only: Sequence[Metric] = ()) -> dict[
         "text_only": {label(metric): f"{other.value:.3f} {interval(other)}" for metric, other in pairs},
     }
     return {column: cells for column, cells in found.items() if cells}
-
-
-def print_result(record: RunRecord, metrics: Sequence[Metric], *, terminal: bool, text_only: Sequence[Metric] = ()) -> None:
-    """Print the result: a table on a terminal, otherwise plain lines; beside numbers stand chance and a text-only baseline's, if any."""
-    if not terminal:
-        for line in plain_lines(record, metrics, text_only):
-            print(line)  # noqa: T201
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(clean(heading(record))), caption=Text(clean(f"{recipe(record)}\n{completeness(record)}".strip())))
-    table.add_column("")
-    for column in ("value", "95 % interval over items", "n", "clusters"):
-        table.add_column(column, justify="right")
-    columns = beside(metrics, text_only)
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for metric in _headline_last(metrics):
-        cells = [label(metric), f"{metric.value:.3f}", interval(metric), str(metric.n), str(metric.clusters)]
-        cells += [own.get(label(metric), "") for own in columns.values()]
-        table.add_row(*(Text(clean(cell)) for cell in cells), style="bold" if metric.headline else "")
-    Console().print(table)
-    Console().print(Text(clean(errors(metrics))))
-    for metric in _for_paper(record, metrics):
-        Console().print(Text(clean(f"paper: hold {label(metric)} against the paper's number. {metric.paper}")))
 
 
 def _for_paper(record: RunRecord, metrics: Sequence[Metric]) -> list[Metric]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-BUDGET = 18 * 2**20
+BUDGET = 15 * 2**20
 """Most characters that all pictures of a report may take."""
 
 _MOST_PIXELS = 64_000_000

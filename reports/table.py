@@ -158,7 +158,9 @@ class Table:
             table.caption = Text("\n".join(one_line(note) for note in self.notes))
         for column in self.columns:
             name = f"{column.group}: {column.label}" if column.group else column.label
-            table.add_column(Text(one_line(name)), justify="left" if column.kind == "text" else "right", no_wrap=column.kind != "text")
+            table.add_column(
+                Text(one_line(name)), justify="left" if column.kind == "text" else "right", no_wrap=column.kind != "text", overflow="fold"
+            )
         for row in self.rows:
             table.add_row(*(_rich(cell) for cell in row))
         return table

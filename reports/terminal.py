@@ -1,0 +1,69 @@
+"""The report's tables on a terminal: drawn by rich and cut into as many as its width asks for; plain and unwrapped elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jfeval.reports.table import Table
+from jfeval.reports.text import width
+
+if TYPE_CHECKING:
+    import rich.console
+
+_PADDING = 3
+_LEAST = 24
+"""Narrowest a column of words is drawn before another table is begun."""
+
+
+def print_tables(tables: Sequence[Table], console: "rich.console.Console | None" = None) -> None:
+    """Print tables to standard output.
+
+    Args:
+        tables: What to print.
+        console: Where to; standard output by default.
+    """
+    from rich.console import Console
+
+    console = console or Console()
+    for table in tables:
+        if not console.is_terminal:
+            console.file.write(table.to_text() + "\n\n")
+            continue
+        for part in fitted(table, console.width):
+            console.print(part.to_rich())
+
+
+def fitted(table: Table, most: int) -> Iterator[Table]:
+    """Cut a table into parts that fit a width, each with the first column; the last one has the notes.
+
+    Args:
+        table: The table.
+        most: Terminal columns.
+    """
+    sizes = [_size(table, i) for i in range(len(table.columns))]
+    part: list[int] = []
+    parts: list[list[int]] = []
+    for i in range(1, len(table.columns)):
+        if part and sizes[0] + sum(sizes[k] for k in part) + sizes[i] >= most:
+            parts.append(part)
+            part = []
+        part.append(i)
+    parts.append(part)
+    for number, chosen in enumerate(parts):
+        kept = [0, *chosen]
+        yield replace(
+            table,
+            title=table.title if number == 0 else f"{table.title}, continued",
+            columns=tuple(table.columns[i] for i in kept),
+            rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+            notes=table.notes if number == len(parts) - 1 else (),
+        )
+
+
+def _size(table: Table, i: int) -> int:
+    """Return how wide a column is drawn: words may wrap, numbers may not."""
+    column = table.columns[i]
+    longest = max((width(row[i].text()) for row in table.rows), default=0)
+    if column.kind == "text":
+        longest = min(longest, _LEAST)
+    return max(longest, width(column.label)) + _PADDING

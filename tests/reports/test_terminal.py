@@ -1,0 +1,42 @@
+import io
+
+from rich.console import Console
+
+from jfeval.reports.tables import leaderboard
+from jfeval.reports.terminal import fitted, print_tables
+
+
+def printed(tables, *, terminal, width=100):
+    out = io.StringIO()
+    print_tables(tables, Console(file=out, width=width, force_terminal=terminal, color_system=None))
+    return out.getvalue()
+
+
+def test_a_narrow_terminal_gets_several_tables_with_every_number(make_store):
+    stores = [make_store(prompts=2), make_store(prompts=2, seed=1, model="[red]other")]
+    tables = leaderboard(stores)
+    shown = printed(tables, terminal=True)
+    assert max(len(line) for line in shown.splitlines()) <= 100
+    assert "continued" in shown
+    assert "[red]other" in shown
+    for store in stores:
+        for metric in store.metrics():
+            if metric.headline or metric.name == "task":
+                assert f"{metric.value:.3f} [{metric.ci_low:.3f}, {metric.ci_high:.3f}]" in shown
+    assert "…" not in shown
+
+
+def test_a_wide_terminal_gets_one_and_a_pipe_the_plain_text(make_store):
+    (table,) = leaderboard([make_store(prompts=2)])
+    assert len(list(fitted(table, 400))) == 1
+    assert "continued" not in printed([table], terminal=True, width=400)
+    assert printed([table], terminal=False, width=40) == table.to_text() + "\n\n"
+
+
+def test_parts_hold_every_column_once_and_the_notes_once(make_store):
+    (table,) = leaderboard([make_store(prompts=2)])
+    parts = list(fitted(table, 60))
+    assert len(parts) > 2
+    assert [column.key for part in parts for column in part.columns[1:]] == [column.key for column in table.columns[1:]]
+    assert all(part.columns[0] == table.columns[0] for part in parts)
+    assert [bool(part.notes) for part in parts] == [False] * (len(parts) - 1) + [True]
