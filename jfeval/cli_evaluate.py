@@ -83,7 +83,7 @@ def evaluate(
     text_only: bool = False,
     load: "Callable[[], Model] | None" = None,
 ) -> None:
-    """Run, score, print and report; exit with 1 when too many samples failed. One shard of a run is neither scored nor reported.
+    """Run, score, print and report; exit with 1 when too many samples failed. A part of a run is neither scored nor reported.
 
     With ``text_only`` the same questions are asked without their images too, in a run folder beside the run's. ``load`` gives the model
     where its name and settings do not.
@@ -92,11 +92,11 @@ def evaluate(
 
     blind = without_images(settings) if text_only else None
     store = carry_out(settings, benchmark, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine, load=load)
-    if engine is not None and engine.share is not None:
+    if engine is not None and engine.part:
         counts = store.record().counts
         click.echo(
-            f"shard {engine.share.index}/{engine.share.of} is done; {store.path} holds {counts.finished} of {counts.asked} samples. "
-            "The same command without --shard does what is missing, and scores."
+            f"{_part_words(engine)} is done; {store.path} holds {counts.finished} of {counts.asked} samples ({counts.failed} failed). "
+            "The same command without --shard and --stage does what is missing, and scores."
         )
         return
     if blind is not None:
@@ -107,6 +107,12 @@ def evaluate(
     show(store, report=report)
     if too_many_failed(store, settings):
         sys.exit(1)
+
+
+def _part_words(engine: "Engine") -> str:
+    shard = f"shard {engine.share.index}/{engine.share.of}" if engine.share else ""
+    stage = f"stage {engine.stage}" if engine.stage != "all" else ""
+    return " of ".join(word for word in (stage, shard) if word)
 
 
 def carry_out(
@@ -121,7 +127,7 @@ def carry_out(
 ) -> "Store":
     """Run and score, continuing where an earlier invocation stopped; say on standard error what failed.
 
-    One shard of a run (``engine.share``) is not scored.
+    A part of a run (``engine.part``) is not scored; in the stage ``score`` nothing else is done.
 
     Raises:
         Failed: More samples failed than the settings allow, and the run was given up.
@@ -132,6 +138,8 @@ def carry_out(
     from jfeval.runner import TooManyFailures, run
     from jfeval.scoring import score
     from jfeval.secrecy import check_no_secrets
+    from jfeval.staging import judge_beside
+    from jfeval.store import Store
     from jfeval.tally import failure_summary
 
     check_no_secrets(settings.model_settings, "model_settings")
@@ -140,8 +148,13 @@ def carry_out(
     plan = make_plan(settings, benchmark)
     load = load or partial(load_model, settings.model, **settings.model_settings)
     try:
-        store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
-        if engine.share is None:
+        if engine.stage == "score":
+            store = Store.open(settings.folder)
+        elif engine.stage == "judge":
+            store = judge_beside(plan, benchmark, engine=engine, retry_failed=retry_failed)
+        else:
+            store = run(plan, benchmark, load, overwrite=overwrite, retry_failed=retry_failed, stop_early=stop_early, engine=engine)
+        if not engine.part:
             score(store, benchmark, protocol=plan.protocol)
     except TooManyFailures as error:
         raise Failed(

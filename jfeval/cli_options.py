@@ -64,13 +64,18 @@ engine_options = together(
     click.option("--workers", type=int, help="Processes that each load the model; a run may go on with another number.  [default: 1]"),
     click.option("--shard", metavar="I/N", help="Do only the I-th of N parts of the batches; `jfeval run` without it merges and scores."),
     click.option(
+        "--stage",
+        type=click.Choice(["all", "generate", "judge", "score"]),
+        help="Do one stage; judge goes on beside a generate in another process.  [default: all]",
+    ),
+    click.option(
         "--executor", type=click.Choice(["local", "ray"]), help="Where workers run; ray needs the extra 'cluster'.  [default: local]"
     ),
     click.option("--address", metavar="ADDRESS", help="Ray cluster to join, or auto.  [default: start one on this machine]"),
     click.option("--gpus", type=float, help="Share of an accelerator per Ray worker.  [default: 0]"),
     click.option("--item-timeout", type=float, metavar="SECONDS", help="Replace a worker that is silent for so long.  [default: 3600]"),
 )
-_ENGINE = ("workers", "executor", "address", "gpus", "item_timeout")
+_ENGINE = ("workers", "stage", "executor", "address", "gpus", "item_timeout")
 
 
 def take_engine(values: dict[str, Any]) -> "Engine":
@@ -84,7 +89,7 @@ def take_engine(values: dict[str, Any]) -> "Engine":
 
     shard = values.pop("shard", None)
     chosen = {name: values.pop(name) for name in _ENGINE if name in values}
-    cluster = sorted(set(chosen) - {"workers", "executor"})
+    cluster = sorted(set(chosen) - {"workers", "stage", "executor"})
     if cluster and chosen.get("executor") != "ray":
         raise click.UsageError(f"--{cluster[0].replace('_', '-')} is for --executor ray.")
     return Engine(**chosen, share=Share.parse(shard) if shard else None)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar, get_args
 
-from jfeval.errors import UserError
+from jfeval.errors import UserError, unknown
 from jfeval.executors import Pool
 from jfeval.locks import Share
 from jfeval.schema import JsonObject
@@ -13,6 +13,9 @@ from jfeval.schema import JsonObject
 State = TypeVar("State")
 
 MOST_WORKERS = 1024
+
+Stage: TypeAlias = Literal["all", "generate", "judge", "score"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +34,24 @@ class Engine:
     """Seconds after which a worker that says nothing is replaced; nobody watches over a run in one process."""
     share: Share | None = None
     """Which part of the run's batches this process takes; None for all of them."""
+    stage: Stage = "all"
+    """Which stage this process carries out; judging goes on beside generation in another process."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MOST_WORKERS:
             raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, not {self.workers}")
         if self.gpus < 0 or self.item_timeout <= 0:
             raise UserError(f"gpus must not be negative and the time-out must be positive, not {self.gpus} and {self.item_timeout}")
+        if self.stage not in STAGES:
+            raise unknown("stage", self.stage, STAGES)
+        if self.share and self.stage == "score":
+            raise UserError("--stage score is of the whole run, which has no shards to be scored; leave out --shard")
+
+    @property
+    def part(self) -> str:
+        """Name what this process does of the run; empty where it does the whole of it. Names its lock and its file of rows."""
+        stage = [f"stage-{self.stage}"] if self.stage in ("generate", "judge") else []
+        return "-".join([*stage, *([self.share.name] if self.share else [])])
 
     @property
     def alone(self) -> bool:
@@ -59,7 +74,8 @@ class Engine:
 
     def facts(self) -> JsonObject:
         """Return what the record says about it."""
-        return {"executor": self.executor, "workers": self.workers, "share": self.share.name if self.share else ""}
+        stage: JsonObject = {} if self.stage == "all" else {"stage": self.stage}
+        return {"executor": self.executor, "workers": self.workers, "share": self.share.name if self.share else "", **stage}
 
 
 ALONE = Engine()

@@ -59,10 +59,12 @@ def _begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: f
     if store.exists():
         check_same(store, inputs)
         before = store.record()
-        if engine.share:
+        if engine.part:
             if (before.batch_size, store.sample_ids()) != (settings.batch_size, [sample.id for sample in samples]):
-                raise UserError(f"{store.path} holds the same run with another --limit or --batch-size; shards of a run must agree in both")
-            return  # the record is of all shards
+                raise UserError(
+                    f"{store.path} holds the same run with another --limit or --batch-size; its shards and stages must agree in both"
+                )
+            return  # the record is of all of them
         kept = {key: before.provenance[key] for key in _KEPT if key in before.provenance}
         record = replace(record, provenance={**kept, **provenance.add_cost(facts, kept)})
         record = replace(record, started_at=before.started_at, judge_identity=before.judge_identity)

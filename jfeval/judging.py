@@ -154,7 +154,7 @@ def judge_stored(
     share = engine.share
     mine = {sample.id for batch in share.choose(plan.batches) for _, sample in batch.rows} if share and plan else None
     outputs = store.outputs()
-    done = {key for key, judgement in store.judgements().items() if not (retry_failed and judgement.error)}
+    done = {key for key, error in store.judgement_errors().items() if not (retry_failed and error)}
     work: list[Pair] = [
         (sample, output)
         for sample in store.samples()
@@ -167,7 +167,7 @@ def judge_stored(
         total = len(outputs if mine is None else mine)
         with (
             _viewers(store, judge, benchmark, engine, plan.protocol if plan else record.protocol) as viewers,
-            Shard(store.path, share.name if share else WORKER, alone=share is None) as shard,
+            Shard(store.path, engine.part or WORKER, alone=not engine.part) as shard,
             Progress("judge", total=total, done=total - len(work)) as progress,
         ):
             for part, seen in viewers.each(Viewer.look, parts, _lost):

@@ -61,19 +61,28 @@ def is_lock(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def single_writer(folder: Path, share: Share | None = None) -> Iterator[None]:
-    """Hold a run folder, or one share of it, for this process; the lock ends with the process, however it ends.
+def single_writer(folder: Path, part: str = "") -> Iterator[None]:
+    """Hold a run folder, or one named part of it (a share, a stage), for this process; the lock ends with the process, however it ends.
 
     Raises:
         UserError: Another process writes here, or the folder cannot be written.
     """
     with contextlib.ExitStack() as held:
-        if share is None:
-            _hold(held, folder / "lock", folder, shared=False)
-        else:
-            _hold(held, folder / "lock", folder, shared=True)
-            _hold(held, folder / f"lock-{share.name}", folder, shared=False)
+        _hold(held, folder / "lock", folder, shared=bool(part))
+        if part:
+            _hold(held, folder / f"lock-{part}", folder, shared=False)
         yield
+
+
+def is_held(folder: Path, part: str) -> bool:
+    """Tell whether another process holds a part whose name begins so."""
+    for path in folder.glob(f"lock-{part}*"):
+        with _opened(path) as file:
+            try:
+                _flock(file, shared=False, wait=False)
+            except BlockingIOError:
+                return True
+    return False
 
 
 @contextlib.contextmanager

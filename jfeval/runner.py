@@ -60,19 +60,20 @@ def run(
         overwrite: Delete what the folder holds first.
         retry_failed: Try samples again that failed in an earlier invocation.
         stop_early: Stop generating as soon as more samples failed than the settings allow.
-        engine: How many workers, and which share of the batches.
+        engine: How many workers, and which share of the batches; in the stage ``generate`` nothing is judged.
 
     Raises:
         UserError: The folder cannot be written, is full, is another run's, or is in use.
         TooManyFailures: As named; everything else is stored.
     """
     folder = plan.settings.folder
-    if engine.share and overwrite:
-        raise UserError("--overwrite would delete what other shards write; delete the run folder once, before the first shard starts")
+    if engine.part and overwrite:
+        raise UserError("--overwrite would delete what other shards or stages write; delete the run folder once, before the first starts")
     claim(folder)
-    with single_writer(folder, engine.share):
+    with single_writer(folder, engine.part):
         store = _prepared(plan, overwrite=overwrite, engine=engine)
-        judge = judge_for(benchmark, plan.edition, plan.protocol)  # before the model: an edition that cannot be judged is not drawn for
+        judging = engine.stage != "generate"
+        judge = judge_for(benchmark, plan.edition, plan.protocol) if judging else None  # before the model: no judge, no pictures
         open_drawers = _drawers(plan, load, engine)
         damaged: Sequence[str] = ()
         for attempt in range(3):  # a damaged image is drawn again, then judged again
@@ -84,6 +85,8 @@ def run(
                     check_space(folder, plan, facts.image_size)
                 with full_disk_explained(store, plan):
                     _generate(store, plan, drawers, facts, engine, retry_failed=retry_failed, stop_early=stop_early)
+            if not judging:
+                return store
             with full_disk_explained(store, plan):
                 damaged = judge_stored(store, judge, benchmark=benchmark, engine=engine, plan=plan, retry_failed=retry_failed)
                 if not damaged:
@@ -97,12 +100,12 @@ def run(
 def _prepared(plan: Plan, *, overwrite: bool, engine: Engine) -> Store:
     """Clear away what killed processes left, and check that the folder is this run's or nobody's."""
     folder = plan.settings.folder
-    if engine.share is None:
+    if not engine.part:
         sweep(folder)
     if overwrite:
         empty(folder)
     store = Store(folder)
-    if engine.share is None:
+    if not engine.part:
         for path in mend(folder):
             log.warning("a damaged shard was set aside as %s; what it held is made again", path)
     if store.exists():
@@ -155,7 +158,7 @@ def _generate(
     asked = {sample.id for batch in batches for _, sample in batch.rows}
     allowed = plan.settings.max_failures * len(asked)
     fingerprint, model = store.record().fingerprint, digest(facts.identity)
-    with Shard(store.path, share.name if share else WORKER, alone=share is None) as shard:
+    with Shard(store.path, engine.part or WORKER, alone=not engine.part) as shard:
         if shard.set_aside:
             log.warning("a damaged shard was set aside as %s; what it held is made again", shard.set_aside)
         stored = _usable_outputs(store, retry_failed=retry_failed)

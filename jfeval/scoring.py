@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError, unknown
 from jfeval.plan import protocols_of
-from jfeval.schema import JsonObject, Judged, Judgement, Metric, Score
+from jfeval.schema import JsonObject, Judged, Judgement, Metric, Output, Score
 from jfeval.store import Store
 from jfeval.tally import stored_seconds, update_counts
 
@@ -55,7 +55,7 @@ def _results(store: Store, benchmark: "Benchmark", protocol: str) -> tuple[list[
         output = outputs.get(sample.id)
         if output is None or output.error:
             continue
-        judgement = judgements.get(sample.id) if judged else _answer(sample.id, output.text)
+        judgement = judgements.get(sample.id) if judged else _answer(output)
         if judgement is not None and not judgement.error:
             scores.extend(benchmark.score(sample, judgement, protocol=protocol))
     if not scores:
@@ -78,5 +78,6 @@ def _nothing(store: Store) -> UserError:
     return UserError(f"{store.path} has no finished sample to score; run `jfeval run` with the same settings first")
 
 
-def _answer(sample_id: str, text: str) -> Judgement:
-    return Judgement(sample_id=sample_id, observations=({"text": text},))
+def _answer(output: Output) -> Judgement | None:
+    """Take an answer as the observation; pictures say nothing before they are judged."""
+    return None if output.images else Judgement(sample_id=output.sample_id, observations=({"text": output.text},))
