@@ -26,8 +26,8 @@ from jfeval.benchmarks.dpg_rows import (
     read_prompts,
 )
 from jfeval.benchmarks.dpg_rules import PROTOCOLS, Dropped, Picture, Protocol, judge_picture, read_answers
-from jfeval.benchmarks.ready import ReadySet
 from jfeval.benchmarks.prompt_files import PromptSettings, identity_of, protocols_under, rules_of, with_prompts
+from jfeval.benchmarks.ready import ReadySet
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import BadRequest, UserError, unknown
 from jfeval.fetching.lock import fetched_folder
@@ -71,7 +71,8 @@ class Settings(PromptSettings):
     """Width of one cell of ready grids in pixels, the official script's resolution; 0 for the one that most grids speak for."""
 
     def __post_init__(self) -> None:
-        """Check what needs no file."""
+        """Check the prompts, and what needs no file."""
+        super().__post_init__()
         if not 1 <= self.pictures <= NUM_IMAGES:
             raise ValueError(f"pictures must be from 1 to {NUM_IMAGES}, not {self.pictures}")
         if self.cell < 0:
@@ -87,6 +88,8 @@ class DPG:
     name = "dpg"
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = PROTOCOLS
+    golden_families: tuple[str, ...] = ("dpg", "mplug")
+    excerpt: Path | None = None
 
     def __init__(self, settings: Settings = _DEFAULTS) -> None:
         self.settings = settings
@@ -94,7 +97,7 @@ class DPG:
 
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`."""
-        return [_sample(item, self.settings.pictures) for item in self._items(edition, seed, data)]
+        return with_prompts([_sample(item, self.settings.pictures) for item in self._items(edition, seed, data)], self.settings)
 
     def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
         """Return where the questions come from and the hash of prompts and questions as read."""
@@ -232,9 +235,9 @@ class DPG:
 
     def _check_protocol(self, protocol: str) -> Protocol:
         for known in PROTOCOLS:
-            if protocol == known:
+            if protocol in self.protocols and rules_of(protocol) == known:
                 return known
-        raise unknown(f"protocol of {self.name}", protocol, PROTOCOLS)
+        raise unknown(f"protocol of {self.name}", protocol, self.protocols)
 
 
 def overall_of(scores: Iterable[Score], value: str = _SCORE) -> Estimate:

@@ -70,6 +70,9 @@ class GenEval:
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = ("official",)
     tasks: tuple[Tag, ...] = TAGS
+    golden_families: tuple[str, ...] = ("geneval", "mask2former")
+    excerpt: Path | None = Path(__file__).parent / "excerpts" / "geneval"
+    """24 of the official scorer's recorded verdicts; metadata rows are the published ones (MIT), detections synthetic."""
 
     def __init__(self, settings: Settings = _DEFAULTS) -> None:
         self.settings = settings
@@ -134,6 +137,22 @@ class GenEval:
                 Score(sample_id=sample.id, task=row.tag, cluster=sample.cluster, index=index, values=values, reason=verdict.reason)
             )
         return scores
+
+    def soft(self, sample: Sample, observation: JsonObject) -> float:
+        """Return how nearly one picture shows what its row asks, in [0, 1]; see `geneval_soft`."""
+        from jfeval.benchmarks.geneval_soft import soft_score
+
+        return soft_score(parse_row(sample.reference, where=f"sample {sample.id}"), observation, where=f"sample {sample.id}")
+
+    def check_rows(self, edition: Edition) -> list[JsonObject]:
+        """Return a few rows of each kind of question, for a service to try its judge on before it starts."""
+        first, second = ("dog", "bus") if edition == "official" else ("circle", "star")
+        one, other = {"class": first, "count": 1}, {"class": second, "count": 1}
+        return [
+            {"tag": "single_object", "include": [one], "prompt": "one"},
+            {"tag": "color_attr", "include": [{**one, "color": "red"}, {**other, "color": "green"}], "prompt": "two"},
+            {"tag": "position", "include": [one, {**other, "position": ["left of", 0]}], "prompt": "three"},
+        ]
 
     def aggregate(self, scores: Sequence[Score], *, protocol: str) -> list[Metric]:
         """Return overall (the headline), each task, the image mean, prompts with a right image, and the exact scene.

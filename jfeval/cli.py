@@ -1,6 +1,5 @@
 """The command line. The only module that reaches all four packages, and only inside its commands, so that ``--help`` answers at once."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,12 @@ from jfeval.cli_bundle import bundle, unbundle
 from jfeval.cli_chat import chat
 from jfeval.cli_checkpoint import checkpoint
 from jfeval.cli_data import data
+from jfeval.cli_doctor import doctor
 from jfeval.cli_evaluate import Refused, evaluate, run_settings, with_own
 from jfeval.cli_make import generate, train
 from jfeval.cli_options import FILE, FOLDER, BatchSize, benchmark_options, engine_options, given, model_options, take_engine, together
 from jfeval.cli_score import score
+from jfeval.cli_serve import serve
 from jfeval.cli_suite import suite_command
 from jfeval.cli_sweep import sweep
 from jfeval.cli_train import export, watch
@@ -23,7 +24,6 @@ from jfeval.errors import DISK_ERRORS, UserError
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
     from jfeval.settings import RunSettings
-    from jfeval.store import Store
 
 
 class _Commands(click.Group):
@@ -138,7 +138,11 @@ def report(*, runs: tuple[Path, ...], out: Path | None, form: str | None) -> Non
 
     stores = [Store.open(path) for path in runs] or list(load_runs("runs/*"))
     if form == "table" and out is None:
-        _print_tables(stores)
+        from jfeval.reports.overview import overview
+        from jfeval.reports.tables import leaderboard
+        from jfeval.reports.terminal import print_tables
+
+        print_tables([*overview(stores), *leaderboard(stores)])
         return
     if form not in (None, "html") and out is None:
         raise click.UsageError(f"Name the file with --out; --format {form} does not print.")
@@ -192,26 +196,13 @@ def verify(ctx: click.Context, *, goldens: Path) -> None:
     ctx.exit(compare(goldens))
 
 
-for _command in (score, generate, chat, train, watch, export, data, sweep, checkpoint, bundle, unbundle, suite_command):
+for _command in (score, doctor, serve, generate, chat, train, watch, export, data, sweep, checkpoint, bundle, unbundle, suite_command):
     main.add_command(_command)
 for _command in (cli_inspect.show, cli_inspect.compare, cli_inspect.audit):
     main.add_command(_command)
 
 
 # parts of commands
-
-
-def _print_tables(stores: "list[Store]") -> None:
-    """Print leaderboards: drawn on a terminal, plain and unwrapped elsewhere."""
-    from jfeval.reports.tables import leaderboard
-
-    for table in leaderboard(stores):
-        if sys.stdout.isatty():
-            from rich.console import Console
-
-            Console().print(table.to_rich())
-        else:
-            click.echo(table.to_text() + "\n")
 
 
 def _print_plan(settings: "RunSettings", benchmark: "Benchmark") -> None:
