@@ -42,8 +42,9 @@ def data_make(*, world: str, out: Path, seed: int, workers: int, **rows: int | N
 @click.option("--edition", default="shapes", show_default=True, help="official or shapes.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts of shapes.")
 @click.option("--data", "folder", type=FOLDER, help="Local folder of official data.")
+@click.option("--set-benchmark", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark, such as prompts_file.")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write.")
-def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None, out: Path) -> None:
+def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None, overrides: tuple[str, ...], out: Path) -> None:
     """Write a benchmark's prompts for your own generator: OUT/prompts.txt, and OUT/00000/metadata.jsonl for each.
 
     Put your images beside the metadata, as OUT/00000/samples/0000.png, and `jfeval score --images OUT` evaluates them. A benchmark that
@@ -56,11 +57,13 @@ def data_prompts(*, benchmark: str, edition: str, seed: int, folder: Path | None
 
     from jfeval.files import write_atomically
     from jfeval.plan import make_plan
-    from jfeval.registry import load_benchmark
+    from jfeval.registry import benchmark_settings, load_benchmark
     from jfeval.schema import ImageRequest
     from jfeval.settings import RunSettings
 
-    plan = make_plan(RunSettings(benchmark=benchmark, edition=edition, seed=seed, data=folder), load_benchmark(benchmark))
+    own = benchmark_settings(benchmark, {}, list(overrides))
+    loaded = load_benchmark(benchmark, **({} if own is None else vars(own)))
+    plan = make_plan(RunSettings(benchmark=benchmark, edition=edition, seed=seed, data=folder), loaded)
     if not all(isinstance(sample.request, ImageRequest) for _, sample in plan.rows):
         _write_questions(out, [sample for _, sample in plan.rows])
         click.echo(out)

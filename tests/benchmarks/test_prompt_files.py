@@ -1,9 +1,11 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
 from jfeval.benchmarks.geneval import GenEval, Settings
 from jfeval.benchmarks.prompt_files import rules_of
+from jfeval.cli import main
 from jfeval.errors import UserError
 from jfeval.plan import make_plan
 from jfeval.registry import benchmark_settings
@@ -88,3 +90,33 @@ def test_bad_settings_and_files_are_refused(tmp_path, rewritten):
     rewritten.write_text("\n" * len(samples_of(Settings())))
     with pytest.raises(UserError, match="the prompt of 00000 is empty"):
         samples_of(Settings(prompts_file=rewritten))
+
+
+def test_dpg_takes_them_too(tmp_path):
+    from jfeval.benchmarks.dpg import DPG
+    from jfeval.benchmarks.dpg import Settings as DpgSettings
+
+    plain = DPG().samples("shapes", seed=0)
+    path = tmp_path / "p.txt"
+    path.write_text("".join(f"prompt {index}\n" for index in range(len(plain))))
+    benchmark = DPG(DpgSettings(prompts_file=path))
+    sample = benchmark.samples("shapes", seed=0)[1]
+    assert (sample.request.prompt, sample.reference) == ("prompt 1", plain[1].reference)
+    assert [rules_of(name) for name in benchmark.protocols] == ["official", "fixed"]
+    assert all("-prompts-" in name for name in benchmark.protocols)
+    seen = Judgement(sample_id=sample.id, observations=({"answers": ["yes"] * len(sample.reference["questions"])},))
+    for name in benchmark.protocols:
+        scores = benchmark.score(sample, seen, protocol=name)
+        assert scores[0].values["score"] == DPG().score(plain[1], seen, protocol=rules_of(name))[0].values["score"] == 1.0
+        assert {metric.protocol for metric in benchmark.aggregate(scores, protocol=name)} == {name}
+    with pytest.raises(UserError, match="unknown protocol of dpg 'official'"):
+        benchmark.score(sample, seen, protocol="official")
+
+
+def test_rewritten_prompts_are_written_for_other_generators(tmp_path, rewritten):
+    written = ["--set-benchmark", f"prompts_file={rewritten}", "--seed", "3", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, ["data", "prompts", *written])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "prompts.txt").read_text() == rewritten.read_text()
+    stated = json.loads((tmp_path / "out" / "00000" / "metadata.jsonl").read_text())
+    assert stated == {**samples_of(Settings())[0].reference, "prompt": rewritten.read_text().splitlines()[0]}
