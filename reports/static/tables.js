@@ -63,7 +63,7 @@ function filterable(tables) {
   const root = document.getElementById("board-tools");
   if (rows.length < 2) return;
   const box = make("input", { type: "search", id: "board-filter", maxlength: 200, placeholder: "model, seed or setting" });
-  const count = make("p", { class: "found-count", role: "status" });
+  const count = make("p", { class: "board-count", role: "status" });
   const apply = (text) => {
     const words = wordsOf(text);
     let shown = 0;
@@ -83,7 +83,7 @@ function boards() {
   const tables = [...document.querySelectorAll("table.board")];
   for (const table of tables) {
     if (table.classList.contains("sortable")) sortable(table);
-    if (headsOf(table).length > 3) choosable(table);
+    if (headsOf(table).length > 2) choosable(table);
   }
   filterable(tables);
 }

@@ -58,6 +58,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # keys go to the page whether or not its window is in front
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one command and wait for its answer; events that come meanwhile are kept."""
@@ -92,7 +93,7 @@ class Browser:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 10.0) -> None:
+    def wait(self, condition: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.run(condition):
@@ -143,7 +144,7 @@ class Browser:
     def _next(self) -> dict[str, Any]:
         """Return the next message."""
         while b"\0" not in self._buffer:
-            if not select.select([self._read], [], [], 30)[0]:
+            if not select.select([self._read], [], [], 120)[0]:
                 raise TimeoutError("the browser does not answer")
             chunk = os.read(self._read, 1 << 16)
             if not chunk:

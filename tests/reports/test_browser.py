@@ -3,11 +3,14 @@
 import importlib.util
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jfeval.reports.build import write_report
+from jfeval.schema import Judgement
+from jfeval.shards import Shard
 
 _SPEC = importlib.util.spec_from_file_location("jfeval_test_browser", Path(__file__).with_name("browser.py"))
 chromium = importlib.util.module_from_spec(_SPEC)
@@ -33,25 +36,50 @@ def address(full_store, store_builder, tmp_path_factory):
     return write_report([full_store, other], folder / "report.html").as_uri()
 
 
+@pytest.fixture(scope="module")
+def pairs(store_builder, tmp_path_factory):
+    """Write a report of two models on the same prompts, one of them with a tree of questions, and of another benchmark."""
+    folder = tmp_path_factory.mktemp("pairs")
+    one = store_builder(folder / "runs" / "one", prompts=2)
+    two = store_builder(folder / "runs" / "two", prompts=2, model="other")
+    scores = [
+        replace(s, values={**s.values, "correct": 1.0 - s.values["correct"] if s.sample_id == "00003" else s.values["correct"]})
+        for s in two.scores()
+    ]
+    two.write_results("official", scores, two.metrics())
+    tree = store_builder(folder / "runs" / "tree", prompts=1, benchmark="dpg")
+    rows = [{"id": i, "question": f"Is it {i}?", "category": "entity", "parents": [i - 1] if i > 1 else []} for i in (1, 2, 3)]
+    first, *rest = tree.samples()
+    tree.write_samples([replace(first, reference={"questions": [*rows, {"id": 9, "question": "Alone?", "parents": [9]}]}), *rest])
+    with Shard(tree.path, "0first") as shard:
+        seen = Judgement(sample_id=first.id, observations=({"answers": ["yes", "no", "yes", "no"]},))
+        shard.add_judgements(tree.record().judge_fingerprint, [(seen, 0.0)])
+    return write_report([one, two, tree], folder / "report.html")
+
+
 @pytest.fixture
 def shown(browser, address):
     """Open the report at a view and return the browser; afterwards nothing may have been complained of or asked for."""
+    opened = []
 
-    def show(view="", **options):
-        browser.open(address + view, **options)
+    def show(view="", page=address, **options):
+        browser.open(page + view, **options)
         browser.wait(CARDS + " > 0")
+        opened.append(page)
         return browser
 
     yield show
     assert browser.complaints() == []
-    assert [url.partition("#")[0] for url in browser.requests()] == [address]
+    assert [url.partition("#")[0] for url in browser.requests()] == opened[-1:]
 
 
 def test_gallery_is_drawn(shown):
     page = shown()
     assert page.run(CARDS) == 24
     assert page.run("document.querySelectorAll('.sample img').length") == 96
-    page.wait("[...document.querySelectorAll('.sample img')].every((i) => i.complete && i.naturalWidth === 64 && i.alt)")
+    assert page.run("[...document.images].every((i) => i.alt && i.loading === 'lazy')")
+    page.run("document.querySelector('.cards').scrollIntoView({ behavior: 'instant' })")
+    page.wait("[...document.querySelectorAll('.sample img')].slice(0, 8).every((i) => i.complete && i.naturalWidth === 64)")
     assert page.run("getComputedStyle(document.querySelector('.sample img')).imageRendering") == "pixelated"
     assert page.run("document.querySelectorAll('b').length") == 0
 
@@ -108,19 +136,83 @@ def test_boxes_appear_when_asked_for(shown):
     assert shown("#boxes=1").run(seen) == 1
 
 
-def test_leaderboard_sorts(shown):
+def test_leaderboard_sorts_by_pointer_and_by_keyboard(shown):
     page = shown()
     names = "[...document.querySelectorAll('table.sortable tbody tr')].map((r) => Number(r.cells[1].dataset.value))"
     page.run("document.querySelectorAll('table.sortable .sort')[1].click()")
     falling = page.run(names)
-    page.run("document.querySelectorAll('table.sortable .sort')[1].click()")
+    page.run("document.querySelectorAll('table.sortable .sort')[1].focus()")
+    page.press("Enter", 13)
+    page.wait("document.querySelector('table.sortable th[aria-sort=ascending]') !== null")
     assert page.run(names) == falling[::-1] == sorted(falling)
+
+
+def test_leaderboard_is_filtered_and_its_columns_are_chosen(shown, pairs):
+    page = shown(page=pairs.as_uri())
+    shown_rows = "[...document.querySelectorAll('table.board tbody tr')].filter((r) => r.checkVisibility())"
+    rows = shown_rows + ".map((r) => r.cells[0].querySelector('bdi').textContent)"
+    assert page.run(rows).count("janusflow-shapes") == 3  # in the overview and in two tables
+    page.run(SET.format(name="board-filter", value="OTHER", event="input"))
+    page.wait("document.querySelector('.board-count').textContent !== ''")
+    assert set(page.run(rows)) == {"other"}
+    counted = "[...t.tHead.rows].map((r) => [...r.cells].filter((c) => !c.hidden).length)"
+    heads = f"[...document.querySelectorAll('table.board')].map((t) => {counted})"
+    before = page.run(heads)
+    assert before[0] == [2, 3]  # model, and two benchmarks under one heading
+    box = "document.querySelectorAll('.chooser')[0].querySelectorAll('input')"
+    page.run("document.querySelectorAll('.chooser')[0].querySelector('summary').focus()")
+    page.press("Enter", 13)
+    page.wait("document.querySelectorAll('.chooser')[0].open")
+    page.press("Tab", 9)
+    page.press("Tab", 9)
+    page.press("Tab", 9)
+    assert page.run(f"document.activeElement === {box}[0]")
+    page.press(" ", 32)
+    page.wait(f"!{box}[0].checked")
+    assert page.run(heads) == [[2, 2], *before[1:]]
+    assert page.run("document.querySelector('.groups th').colSpan") == 1
+    page.press("Escape", 27)
+    page.wait("!document.querySelectorAll('.chooser')[0].open")
+
+
+def test_two_models_stand_side_by_side_and_where_they_differ(shown, pairs):
+    page = shown("#run=2&beside=3", page=pairs.as_uri())
+    names = "[...document.querySelectorAll('.sample')[0].querySelectorAll('.side-name')].map((n) => n.textContent)"
+    assert len(set(page.run(names))) == 2
+    assert page.run("document.querySelectorAll('.sample')[0].querySelectorAll('img').length") == 8
+    page.run(SET.format(name="gallery-show", value="differ", event="change"))
+    page.wait(CARDS + " === 1")
+    assert page.run("location.hash") == "#run=2&beside=3&show=differ"
+    page.run("document.querySelector('.frame').click()")
+    page.wait("document.querySelectorAll('dialog .stage').length === 2")
+    assert page.run("document.querySelectorAll('dialog .finding').length") == 2
+    link = page.run("document.querySelector('dialog .full a').getAttribute('href')")
+    assert (pairs.parent / link).read_bytes().startswith(b"\x89PNG")
+    page.run("document.querySelector('dialog').close()")
+    page.run(SET.format(name="gallery-beside", value="-1", event="change"))
+    page.wait(CARDS + " === 12")  # without the other run nothing can differ
+
+
+def test_a_prompts_questions_are_a_tree(shown, pairs):
+    page = shown("#run=1&open=00000.1", page=pairs.as_uri())
+    page.wait("document.querySelector('dialog .tree') !== null")
+    read = "[q.textContent, q.closest('ul').matches('ul ul'), q.classList.contains('moot')]"
+    found = page.run(f"[...document.querySelectorAll('.question')].map((q) => {read})")
+    texts = [text for text, *_ in found]
+    assert texts[0].startswith("yes Is it 1?")
+    assert texts[1].startswith("no Is it 2?")
+    assert texts[2].startswith("yes Is it 3?")
+    assert "not counted" in texts[2]
+    assert [nested for _, nested, _ in found] == [False, True, True, False]
+    assert [moot for *_, moot in found] == [False, False, True, True]  # what rests on itself is never confirmed
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("wide", [800, 1280, 1920])
-def test_nothing_runs_off_the_page_and_text_can_be_read(shown, wide, dark):
-    page = shown(size=(wide, 900), dark=dark)
+def test_nothing_runs_off_the_page_and_text_can_be_read(shown, pairs, wide, dark):
+    page = shown("#run=2&beside=3&open=00003.1", page=pairs.as_uri(), size=(wide, 900), dark=dark)
+    assert page.run("document.documentElement.scrollWidth") <= wide
+    page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     assert page.run("document.documentElement.scrollWidth") <= wide
     assert json.loads(page.run(f"JSON.stringify(({CONTRAST})())")) == []
 
@@ -129,7 +221,7 @@ def test_gallery_is_in_the_dumped_page(full_store, tmp_path):
     address = write_report([full_store], tmp_path / "r.html").as_uri() + "#task=counting&show=any-wrong"
     flags = [flag for flag in chromium.FLAGS if "pipe" not in flag]
     command = [chromium.find(), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", address]
-    page = subprocess.run(command, capture_output=True, timeout=60, check=True, text=True).stdout
+    page = subprocess.run(command, capture_output=True, timeout=240, check=True, text=True).stdout
     assert page.count('data-task="counting"') > 0
     assert 'data-task="position"' not in page
 
