@@ -96,7 +96,8 @@ class LastModel:
     """The model that was loaded last, used again where the next settings leave its weights as they are."""
 
     def __init__(self) -> None:
-        self._name, self._model = "", None
+        self._name = ""
+        self._model: Model | None = None
 
     def load(self, name: str, **settings: object) -> "Model":
         """Load a model, or take the last one under other settings, where it can say how (`jfeval.models.base.Resettable`)."""

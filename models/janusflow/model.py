@@ -237,11 +237,22 @@ class JanusFlow(Recomputing):
 
     def embed_images(self, pixel_values: Tensor) -> Tensor:
         """Embed images (B, 3, S, S) as (B, 1 + N, D): the learned begin-of-image vector, then the aligned patch features."""
-        features = self.vision_und_enc_aligner(self.vision_und_enc_model(pixel_values.to(self.dtype)))
-        begin = self.beg_of_und_embed.expand(len(features), 1, -1)
-        return torch.cat([begin, features], dim=1)
+        return self.embed_features(self.vision_und_enc_model(pixel_values.to(self.dtype)))
 
-    def embed_conversation(self, ids: Tensor, image_positions: Tensor, pixel_values: Tensor, image_mask: Tensor | None = None) -> Tensor:
+    def embed_features(self, features: Tensor) -> Tensor:
+        """Embed the encoder's features of images (B, N, E) as `embed_images` does."""
+        aligned = self.vision_und_enc_aligner(features.to(self.dtype))
+        begin = self.beg_of_und_embed.expand(len(aligned), 1, -1)
+        return torch.cat([begin, aligned], dim=1)
+
+    def embed_conversation(
+        self,
+        ids: Tensor,
+        image_positions: Tensor,
+        pixel_values: Tensor,
+        image_mask: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
         """Embed tokens and put the images' embeddings in their places.
 
         Args:
@@ -249,13 +260,15 @@ class JanusFlow(Recomputing):
             image_positions: (B, T) bool, 1 + N positions per image.
             pixel_values: (B, images, 3, S, S).
             image_mask: (B, images, 1 + N) bool; False drops what pads a row with fewer images.
+            features: (B, images, N, E), the encoder's features where they are known; the pixels are then not looked at.
 
         Returns:
             (B, T, D). The arguments are left unchanged and gradients reach every part, the begin-of-image vector included.
             Differs: the published script detaches that vector and edits the ids in place.
         """
         batch, images = pixel_values.shape[:2]
-        visual = self.embed_images(pixel_values.flatten(0, 1)).unflatten(0, (batch, images))
+        flat = self.embed_images(pixel_values.flatten(0, 1)) if features is None else self.embed_features(features.flatten(0, 1))
+        visual = flat.unflatten(0, (batch, images))
         chosen = visual[image_mask] if image_mask is not None else visual.flatten(0, 2)
         embeds = self.embed(ids.clamp(min=0))
         places = image_positions[..., None].expand_as(embeds)

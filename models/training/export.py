@@ -12,6 +12,7 @@ from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import VAE_FOLDER
 from jfeval.models.janusflow.processing import ImageProcessor, load_processor
+from jfeval.models.training.card import card, read_learned
 from jfeval.models.training.part import Part
 
 
@@ -41,6 +42,7 @@ def export(settings: ExportSettings, part: Part) -> dict[str, float]:
     images = ImageProcessor(image_size=model.config.vision.image_size)
     preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
     (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(card(read_learned(part.inputs["start"])), encoding="utf-8")
     load_processor(out, model.config)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     if megabytes > settings.max_megabytes:

@@ -79,7 +79,8 @@ class JanusFlowObjective:
         """
         self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
         self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
-        self.costs = Operations.of(model, settings.freeze, aligned=head is not None)
+        known = mixture is not None and mixture.features is not None
+        self.costs = Operations.of(model, settings.freeze, aligned=head is not None, encodes=not known)
         latent = isinstance(model.vision_und_enc_model, LatentEncoder)
         names = [name for name in settings.freeze if not (latent and name == "vision")]
         frozen = (*(prefix for name in names for prefix in FREEZABLE[name]), *frozen_always(model))

@@ -21,14 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from jfeval.errors import UserError
+from jfeval.models.training.accumulation import forward_backward, joined
 from jfeval.models.training.checkpoints import Checkpoints
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.optimizers import make_optimizer
 from jfeval.models.training.part import ADDED, NO_EFFECT
-from jfeval.models.training.progress import Size, display
+from jfeval.models.training.progress import display
 from jfeval.models.training.ranks import ALONE, Ranks
-from jfeval.models.training.sharding import Loss, divided, moved, whole
+from jfeval.models.training.sharding import Loss, divided, whole
 
 log = logging.getLogger(__name__)
 
@@ -156,48 +157,6 @@ def rate_at(settings: LoopSettings, step: int) -> float:
     return settings.final_rate + (1.0 - settings.final_rate) * falling
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Learned:
-    """What one process learned from in one update."""
-
-    parts: dict[str, float]
-    """Named parts of the loss, as shares of the mean over all batches of the update."""
-    ids: list[str]
-    size: Size
-
-
-def _forward_backward(objective: Objective[Any], loss_of: Loss, settings: LoopSettings, step: int, device: str, ranks: Ranks) -> _Learned:
-    """Accumulate this process's share of the gradients of one update."""
-    parts: dict[str, float] = {}
-    ids: list[str] = []
-    tokens, operations = 0, 0.0
-    count_tokens: Callable[[Any], int] = getattr(objective, "tokens", lambda _: 0)
-    count_operations: Callable[[Any], float] = getattr(objective, "operations", lambda _: 0.0)
-    for micro in range(step * settings.accumulate + ranks.rank, (step + 1) * settings.accumulate, ranks.size):
-        batch = objective.batch(micro, StepRng(settings.seed, micro))
-        ids.extend(objective.ids(batch))
-        tokens += count_tokens(batch)
-        operations += count_operations(batch)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            loss, named = loss_of(moved(batch, device))
-        (loss / (settings.accumulate // ranks.size)).backward()  # the processes' gradients are averaged
-        for key, value in {"loss": loss.detach(), **named}.items():
-            parts[key] = parts.get(key, 0.0) + float(value) / settings.accumulate
-    return _Learned(parts=parts, ids=ids, size=Size(len(ids), tokens, operations))
-
-
-def _joined(learned: Sequence[_Learned]) -> _Learned:
-    """Put together what the processes learned from."""
-    if len(learned) == 1:
-        return learned[0]
-    parts: dict[str, float] = {}
-    for one in learned:
-        for key, value in one.parts.items():
-            parts[key] = parts.get(key, 0.0) + value
-    size = Size(*(sum(column) for column in zip(*(one.size for one in learned), strict=True)))
-    return _Learned(parts=parts, ids=[name for one in learned for name in one.ids], size=size)
-
-
 def _ready(name: str, objective: Objective[Any], settings: LoopSettings, device: str, ranks: Ranks) -> Loss:
     """Put what is trained, and what it needs beside, on the device, divide it among the processes, and return its loss.
 
@@ -271,7 +230,7 @@ def fit(
     with display(name, settings, folder / "log.jsonl", done, device, ranks) as shown:
         for step in range(done, settings.steps):
             optimizer.zero_grad()
-            learned = _joined(ranks.gather(_forward_backward(objective, loss_of, settings, step, device, ranks)))
+            learned = joined(ranks.gather(forward_backward(objective, loss_of, settings, step, device, ranks)))
             parts = learned.parts
             norm = float(whole(nn.utils.clip_grad_norm_(parameters, settings.clip)))
             if not (math.isfinite(parts["loss"]) and math.isfinite(norm)):

@@ -5,7 +5,7 @@ fixed shape (a compiled loss is compiled once), or phases of shares, whose count
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -111,6 +111,7 @@ class Mixture:
         flow: FlowSettings,
         seed: int,
         accumulate: int = 1,
+        features: np.ndarray | None = None,
     ) -> None:
         if len(latents) != len(scenes):
             raise UserError(f"{len(latents)} cached latents for {len(scenes)} scenes; they belong to different data")
@@ -119,6 +120,7 @@ class Mixture:
         if reads and not texts:
             raise UserError("the mixture asks for text, but the data has none; set mixture.text to 0")
         self.scenes, self.latents, self.texts, self.processor, self.settings, self.flow = scenes, latents, texts, processor, settings, flow
+        self.features = features
         sizes = {"generation": len(scenes), "understanding": len(scenes), "text": len(texts)}
         self._samplers = {kind: Sampler(n, 1, seed + k) for k, (kind, n) in enumerate(sizes.items()) if n}
 
@@ -147,6 +149,7 @@ class Mixture:
         latents = torch.from_numpy(np.asarray(self.latents[rows], np.float32))
         pixels = self.scenes.pixels(rows)
         batch = draw_flow_batch(latents, prompts, pixels, self.flow, pad_id=self.processor.pad_id, generator=rng.torch)
+        batch = replace(batch, features=self._features(rows))
         return shuffled(batch, self.processor.tokens_per_image, rng.torch) if self.flow.repa_target == "shuffled" else batch
 
     def _caption(self, row: int, rng: StepRng) -> list[int]:
@@ -171,7 +174,12 @@ class Mixture:
                 questions = self.scenes.questions(int(row))
                 chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns]]
             built.append(dialogue(chosen, self.processor, self.settings.conversation_tokens))
-        return pad_conversations(built, self.settings.conversation_tokens, self.processor.pad_id, self.scenes.pixels(rows)[:, None])
+        pixels, features = self.scenes.pixels(rows)[:, None], self._features(rows)
+        padded = pad_conversations(built, self.settings.conversation_tokens, self.processor.pad_id, pixels)
+        return padded if features is None else replace(padded, features=features[:, None])
+
+    def _features(self, rows: np.ndarray) -> torch.Tensor | None:
+        return None if self.features is None else torch.from_numpy(np.asarray(self.features[rows], np.float32))
 
     def _text(self, rows: np.ndarray) -> Conversations:
         length, end = self.settings.text_tokens, self.processor.end_id

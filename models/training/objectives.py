@@ -116,6 +116,8 @@ class FlowBatch:
     """The clean images as the understanding encoder reads them (B, 3, S, S)."""
     order: Tensor | None = None
     """(B, N): which position's feature each position is aligned to; None for its own."""
+    features: Tensor | None = None
+    """(B, N, E): what the model's own encoder makes of the clean images, where it is known; None to compute it."""
 
 
 def draw_flow_batch(
@@ -160,7 +162,8 @@ def flow_losses(
     if head is None or states is None:
         return flow, flow.new_zeros(())
     with torch.no_grad():
-        features = (target or model.vision_und_enc_model)(batch.pixel_values)
+        known = batch.features if target is None else None
+        features = (target or model.vision_und_enc_model)(batch.pixel_values) if known is None else known
         if batch.order is not None:
             features = features.gather(1, batch.order[..., None].expand_as(features))
     return flow, alignment_loss(head(states), features)
@@ -180,6 +183,8 @@ class Conversations:
     """(B, T) bool, or None for text alone."""
     pixel_values: Tensor | None = None
     """(B, images, 3, S, S)."""
+    features: Tensor | None = None
+    """(B, images, N, E): what the model's encoder makes of the images, where it is known; None to compute it."""
 
 
 def autoregressive_loss(model: JanusFlow, batch: Conversations) -> Tensor:
@@ -188,7 +193,7 @@ def autoregressive_loss(model: JanusFlow, batch: Conversations) -> Tensor:
     Only answers are targets, so questions and images carry no loss. Source: paper equation 2.
     """
     if batch.pixel_values is not None and batch.image_positions is not None:
-        embeds = model.embed_conversation(batch.ids, batch.image_positions, batch.pixel_values)
+        embeds = model.embed_conversation(batch.ids, batch.image_positions, batch.pixel_values, features=batch.features)
     else:
         embeds = model.embed(batch.ids)
     positions = (batch.valid.cumsum(dim=1) - 1).clamp(min=0)

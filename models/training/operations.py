@@ -28,19 +28,20 @@ class Operations:
     """An image that is drawn, its tokens in the language model left out; with its features where they are aligned to."""
 
     @classmethod
-    def of(cls, model: JanusFlow, freeze: Collection[str], *, aligned: bool) -> Self:
+    def of(cls, model: JanusFlow, freeze: Collection[str], *, aligned: bool, encodes: bool = True) -> Self:
         """Count a model, which may be on the meta device.
 
         Args:
             model: The model.
             freeze: What the stage does not train, see `StageSettings.freeze`.
-            aligned: Whether the features of drawn images are computed.
+            aligned: Whether the features of drawn images are asked for.
+            encodes: Whether the understanding encoder runs; False where its features are kept on disk.
         """
         sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_children()}
         lang, vis, config = model.config.language, model.config.vision, model.config
         vocabulary = lang.vocab_size * lang.hidden_size
         passes_lm, passes_vision = 2 if "language" in freeze else 3, 1 if "vision" in freeze else 3
-        seen = vis.tokens * (2 * sizes["vision_und_enc_model"] + 4 * vis.depth * vis.tokens * vis.width)
+        seen = 0 if not encodes else vis.tokens * (2 * sizes["vision_und_enc_model"] + 4 * vis.depth * vis.tokens * vis.width)
         flow = 3 * 2 * config.image_tokens * (sizes["vision_gen_enc_model"] + sizes["vision_gen_dec_model"])
         return cls(
             token=passes_lm * 2.0 * (sizes["language_model"] - 2 * vocabulary),

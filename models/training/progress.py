@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jfeval.errors import UserError
 from jfeval.models.training.peaks import peak_of
-from jfeval.models.training.ranks import Ranks
+from jfeval.models.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from jfeval.models.training.loop import LoopSettings
@@ -150,7 +150,9 @@ class Silent:
 
 
 @contextmanager
-def display(name: str, settings: "LoopSettings", path: Path, done: int, device: str, ranks: Ranks) -> Iterator[Display | Silent]:
+def display(
+    name: str, settings: "LoopSettings", path: Path, done: int, device: str = "cpu", ranks: Ranks = ALONE
+) -> Iterator[Display | Silent]:
     """Show a training's progress while a block runs, in the first of its processes."""
     if not ranks.first:
         yield Silent()

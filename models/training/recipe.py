@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jfeval.errors import UserError, unknown
 
 KINDS = {
-    "data": "jfeval.models.training.data:prepare_data",
+    "data": "jfeval.models.training.decoding:prepare_data",
     "sources": "jfeval.models.training.sources:prepare_sources",
     "given": "jfeval.models.training.given:take_given",
     "vae": "jfeval.models.training.vae:train_vae",
@@ -32,6 +32,7 @@ KINDS = {
     "contrastive": "jfeval.models.training.contrastive:train_contrastive",
     "lm": "jfeval.models.training.lm:train_lm",
     "latents": "jfeval.models.training.latents:cache_latents",
+    "features": "jfeval.models.training.features:cache_features",
     "stage": "jfeval.models.training.stages:train_stage",
     "export": "jfeval.models.training.export:export",
 }

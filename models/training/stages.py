@@ -23,6 +23,7 @@ from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
 from jfeval.models.janusflow.processing import Processor
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
 from jfeval.models.janusflow.vision import VisionTower
+from jfeval.models.training.card import Learned, read_learned, write_learned
 from jfeval.models.training.checkpoints import EMA_FILE
 from jfeval.models.training.corpus import plain_texts
 from jfeval.models.training.data import Scenes, seeded
@@ -33,6 +34,7 @@ from jfeval.models.training.encoders import (
     read_through_latents,
     save_stage,
 )
+from jfeval.models.training.features import open_features
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.latents import LATENTS_FILE
 from jfeval.models.training.loop import fit
@@ -103,6 +105,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
         if part.ranks.size > 1:
             pipeline, head = from_last_checkpoint(part.folder, head)
         save_stage(pipeline.model, part.folder)
+        note_learned(settings, part, found)
         if head is not None:
             save_file(head.state_dict(), part.folder / HEAD_FILE)
         if settings.sample_prompts:
@@ -111,6 +114,14 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     log.info("%s learned from %s", part.name, ", ".join(f"{n} {kind} ({n / sum(samples):.2%})" for kind, n in samples._asdict().items()))
     seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
     return {**result.losses, **seen, **found, "parameters": size, "seconds": result.seconds}
+
+
+def note_learned(settings: StageSettings, part: Part, found: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Write what this stage and those before it learned from, for the model's card."""
+    samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)._asdict()
+    skipped = {source: len(names) for source, names in found.get("skipped", {}).items()}
+    before = read_learned(part.inputs["start"]) if "start" in part.inputs else []
+    write_learned(part.folder, [*before, Learned(stage=part.name, updates=settings.loop.steps, samples=samples, skipped=skipped)])
 
 
 def _check_processes(settings: StageSettings, part: Part, *, streamed: bool, evaluates: bool) -> None:
@@ -168,8 +179,10 @@ def scenes_objective(
     Raises:
         UserError: The latents are of another grid than the model's.
     """
+    scenes, kept = Scenes.open_train(part.inputs["data"]), part.inputs.get("features")
     mixture = Mixture(
-        scenes=Scenes.open_train(part.inputs["data"]),
+        scenes=scenes,
+        features=None if kept is None else open_features(kept, model, scenes, frozen="vision" in settings.freeze),
         latents=np.load(part.inputs["latents"] / LATENTS_FILE, mmap_mode="r"),
         texts=plain_texts(part.inputs["data"]),
         processor=processor,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from jfeval.errors import UserError
-from jfeval.models.training.data import DataSettings, Sampler, Scenes, StepRng, decode, fingerprint, prepare_data, read_texts, seeded
+from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
+from jfeval.models.training.decoding import DataSettings, decode, fingerprint, prepare_data, read_texts
 from jfeval.models.training.held_out import HeldOut
 from jfeval.models.training.part import Part
 

@@ -25,43 +25,11 @@ from jfeval.models.training.corpus import chat
 from jfeval.models.training.data import Scenes, seeded
 from jfeval.models.training.lm import IGNORED, LmSettings, build_lm, next_token_loss, one_per_row, pack, perplexity
 from jfeval.models.training.loop import LoopSettings
-from jfeval.models.training.making import train
 from jfeval.models.training.recipe import load_recipe
 from jfeval.models.training.tokenizer import BOS, EOS, PAD, SPECIAL, TokenizerSettings, build_tokenizer, load_tokenizer, save_tokenizer
 from jfeval.models.training.vae import VaeSettings, build_vae, encode_mean, reconstruct, standardize, to_uint8
 
-LOOP = "{steps: 3, learning_rate: 1.0e-3, warmup: 1, dtype: float32}"
-RECIPE = f"""
-threads: 1
-parts:
-  - {{name: data, kind: data, settings: {{image_size: 16, source: SOURCE}}}}
-  - name: vae
-    kind: vae
-    inputs: [data]
-    settings: {{widths: [8, 8], groups: 4, image_size: 16, batch_size: 4, test_images: 4, loop: {LOOP}}}
-  - {{name: tokenizer, kind: tokenizer, inputs: [data], settings: {{least_count: 2}}}}
-  - name: contrastive
-    kind: contrastive
-    inputs: [data, tokenizer]
-    settings:
-      {{vision: {{width: 16, layers: 1, heads: 2, mlp: 16}}, text: {{width: 16, layers: 1, heads: 2, mlp: 16}}, image_size: 16,
-      text_length: 12, batch_size: 8, gallery: 3, loop: {LOOP}}}
-  - name: lm
-    kind: lm
-    inputs: [data, tokenizer]
-    settings: {{width: 16, mlp: 16, layers: 1, heads: 2, row_length: 32, batch_size: 2, test_scenes: 4, loop: {LOOP}}}
-"""
 TEXTS = ["a photo of a red square", "a photo of a blue square", chat("What color is the square?", "red")] * 6
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny):
-    """Make the small recipe once."""
-    folder = tmp_path_factory.mktemp("recipe")
-    tiny.write_world(folder / "world")
-    file = folder / "recipe.yaml"
-    file.write_text(RECIPE.replace("SOURCE", str(folder / "world")))
-    return train(file, folder / "out")
 
 
 @pytest.fixture(scope="module")

@@ -129,11 +129,21 @@ def test_the_console_line_and_tensorboard(monkeypatch, tmp_path):
         shown.update(4, {"loss": 0.25, "rate": 0.1}, Size(8, 1000))
     assert lines[-1].startswith("toy 4/4  loss 0.25  samples/s ")
     assert all(word in lines[-1] for word in ("tokens/s", "memory GiB", "steps/s", "s left"))
+    assert "MFU" not in "".join(lines)  # nothing was counted
     assert written[0] == ("opened", str(tmp_path / "tensorboard"), 3)
     assert ("loss", 0.25, 4) in written
     assert written[-1] == "closed"
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert records[-1] == {"step": 4, "loss": 0.25, "rate": 0.1}  # no rate of time, so that resumed logs are the same bytes
+    lines.clear()
+    for peak in (0.0, 1e-3):
+        counted = LoopSettings(steps=2, learning_rate=1.0, log_seconds=0.0, peak_tflops=peak)
+        with display("toy", counted, tmp_path / "counted.jsonl", 0) as shown:
+            shown.update(1, {"loss": 0.5}, Size(8, 1000, 1e6))
+            shown.update(2, {"loss": 0.5}, Size(8, 1000, 1e6))
+    unknown, _, _, *shares = lines
+    assert unknown == "toy: MFU is not shown: the peak of a CPU is not known; give it as loop.peak_tflops"
+    assert all("  MFU " in line and float(line.split("  MFU ")[1].split()[0]) > 0 for line in shares)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"jfeval\[tracking"), display("toy", settings, tmp_path / "log.jsonl", 4):
         pass

@@ -59,6 +59,12 @@ def test_the_export_draws_and_answers(made):
     assert isinstance(answer[0], str)
 
 
+def test_the_export_says_what_every_stage_learned_from(made):
+    card = (made / "export" / "model" / "README.md").read_text()
+    assert "| stage1 | 3 | 6 (33.33%) | 12 (66.67%) | 0 (0.00%) | none |" in card
+    assert "| stage2 | 3 | 6 (25.00%) | 12 (50.00%) | 6 (25.00%) | none |" in card
+
+
 def test_an_export_without_its_vae_or_tokenizer_is_refused(made, tmp_path):
     import shutil
 
