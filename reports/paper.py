@@ -32,6 +32,8 @@ PLACES: Mapping[tuple[str, str], Place] = {
     ("gqa", "accuracy"): Place(protocol="official", name="accuracy"),
     ("seed", "image"): Place(protocol="vlmevalkit-nov2024", name="accuracy"),
     ("mmbench", "dev"): Place(protocol="vlmevalkit-nov2024", name="vanilla_all_rows"),
+    ("mjhq", "fid_30k"): Place(protocol="gigagan", name="fid_30k", scale=1.0),
+    ("coco", "fid_30k"): Place(protocol="gigagan", name="fid_30k", scale=1.0),
     ("mmbench", "circular"): Place(protocol="vlmevalkit-nov2024", name="circular"),
 }
 """What the papers quote and which of our numbers it is to be held against; the scorers are those their authors used, as far as known."""

@@ -1,0 +1,104 @@
+"""Scoring a set of images whose features lie in a run's store: seconds and peak memory, against holding all of them.
+
+``python tests/perf/fid_memory.py [IMAGES [WIDTH]]`` (30000 and 2048, about 1 GB of disk) writes random features as a judge would, then scores
+them. Memory is what the process grows by while it scores; it should not depend on the number of images.
+"""
+
+import io
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jfeval.benchmarks.features import ImageFile, read_features
+from jfeval.benchmarks.photo_sets import photo_results
+from jfeval.benchmarks.scorers.fixed_features import pack
+from jfeval.schema import Counts, ImageRequest, Judged, Judgement, RunRecord, Sample
+from jfeval.shards import Shard
+from jfeval.store import Store
+
+_BATCH = 500
+
+
+def pixel():
+    """Return a PNG of one pixel."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+_PIXEL = pixel()
+
+
+class Noise:
+    """Random features in the place of Inception's."""
+
+    def __init__(self, width):
+        self.width, self.rng = width, np.random.default_rng(1)
+
+    def identity(self):
+        return {"network": "noise", "width": self.width}
+
+    def features(self, images):
+        rows = np.maximum(self.rng.standard_normal((len(images), self.width), dtype=np.float32), 0)
+        return rows, rows
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(count, width):
+    with tempfile.TemporaryDirectory() as folder:
+        store, cache = Store(Path(folder) / "run"), Path(folder) / "features"
+        noise = Noise(width)
+        reference = read_features([ImageFile(name=f"{i}.png", read=lambda: _PIXEL) for i in range(count)], noise, cache)
+        judge = {"reference": {"features": reference.key}, "clip": None}
+        store.write_record(record(judge, count))
+        samples = tuple(
+            Sample(id=str(i), task=f"c{i % 10}", request=ImageRequest(prompt="p", num_images=1), reference={}, cluster=str(i))
+            for i in range(count)
+        )
+        with Shard(store.path, "local") as shard:
+            for start in range(0, count, _BATCH):
+                part = samples[start : start + _BATCH]
+                rows, _ = noise.features(part)
+                seen = [{"features": pack(row), "size": "1x1"} for row in rows]
+                judged = [Judgement(sample_id=sample.id, observations=(one,)) for sample, one in zip(part, seen, strict=True)]
+                shard.add_judgements("j", [(one, 0.0) for one in judged])
+        before, started = peak(), time.perf_counter()
+        with store.judgement_reader() as read:
+            _, metrics = photo_results(Judged(samples=samples, read=read, judge=judge), protocol="gigagan", cache=cache, categories=False)
+        seconds, grown = time.perf_counter() - started, peak() - before
+        for metric in metrics:
+            print(f"{metric.name} {metric.value:.3f} se {metric.se}")
+        print(f"{count} images of width {width}: {seconds:.1f} s; peak memory {grown:.0f} MiB more than before scoring")
+        print(
+            f"all features of one side are {count * width * 4 / 2**20:.0f} MiB in float32, as text {count * width * 16 / 3 / 2**20:.0f} MiB"
+        )
+
+
+def record(judge, count):
+    return RunRecord(
+        name="perf",
+        model="noise",
+        benchmark="mjhq",
+        edition="official",
+        protocol="gigagan",
+        seed=0,
+        batch_size=1,
+        judge_identity=judge,
+        fingerprint="f",
+        judge_fingerprint="j",
+        counts=Counts(available=count, asked=count, finished=count, failed=0),
+        started_at="",
+    )
+
+
+if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:]]
+    main(*given, *(30_000, 2048)[len(given) :])
