@@ -1,7 +1,8 @@
 """Scoring a set of images whose features lie in a run's store: seconds and peak memory, against holding all of them.
 
-``python tests/perf/fid_memory.py [IMAGES [WIDTH]]`` (30000 and 2048, about 1 GB of disk) writes random features as a judge would, then scores
-them. Memory is what the process grows by while it scores; it should not depend on the number of images.
+``python tests/perf/fid_memory.py [IMAGES [WIDTH]]`` (30000 and 2048, about 1 GB of disk) writes random features as a judge would, then
+scores them. Memory is what the process grows by while it scores; beside the mapped file of the reference, which the system may drop at any
+time, it should not depend on the number of images.
 """
 
 import io
@@ -77,9 +78,8 @@ def main(count, width):
         for metric in metrics:
             print(f"{metric.name} {metric.value:.3f} se {metric.se}")
         print(f"{count} images of width {width}: {seconds:.1f} s; peak memory {grown:.0f} MiB more than before scoring")
-        print(
-            f"all features of one side are {count * width * 4 / 2**20:.0f} MiB in float32, as text {count * width * 16 / 3 / 2**20:.0f} MiB"
-        )
+        binary, text = count * width * 4 / 2**20, count * width * 16 / 3 / 2**20
+        print(f"all features of one side are {binary:.0f} MiB in float32, {text:.0f} MiB as stored")
 
 
 def record(judge, count):
