@@ -27,7 +27,8 @@ def print_tables(tables: Sequence[Table], console: "rich.console.Console | None"
     console = console or Console()
     for table in tables:
         if not console.is_terminal:
-            console.file.write(table.to_text() + "\n\n")
+            known = getattr(console.file, "encoding", None) or "utf-8"  # not every pipe can carry the marks of standings
+            console.file.write(table.to_text().encode(known, "replace").decode(known) + "\n\n")
             continue
         for part in fitted(table, console.width):
             console.print(part.to_rich())

@@ -33,6 +33,16 @@ def test_a_wide_terminal_gets_one_and_a_pipe_the_plain_text(make_store):
     assert printed([table], terminal=False, width=40) == table.to_text() + "\n\n"
 
 
+def test_a_pipe_that_knows_few_characters_gets_what_it_can_carry(make_store):
+    tables = leaderboard([make_store(prompts=2), make_store(prompts=2, seed=1)])
+    assert "●" in tables[0].to_text()
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding="cp1252") as pipe:
+        print_tables(tables, Console(file=pipe, force_terminal=False))
+        pipe.flush()
+        assert b"janusflow-shapes" in raw.getvalue()
+
+
 def test_parts_hold_every_column_once_and_the_notes_once(make_store):
     (table,) = leaderboard([make_store(prompts=2)])
     parts = list(fitted(table, 60))
