@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from jfeval.models.training.making import train
@@ -115,6 +116,40 @@ def write_recipe(folder, patch=4):
     return file
 
 
+def write_sources_recipe(folder, made, mixture, loop):
+    """Write a recipe of one stage over the toy world's own files, read as sources, around the parts that were made."""
+    world = made.parent / "world"
+    sources = [
+        {"name": "asked", "kind": "understanding", "path": str(world / "scenes"), "split": "train"},
+        {"name": "drawn", "kind": "generation", "path": str(world / "scenes"), "streaming": False},
+        {"name": "read", "kind": "text", "path": str(world / "text")},
+    ]
+    words = json.loads((made / "lm/lm/config.json").read_text())["vocab_size"]
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    language, sight = {**sizes, "vocab_size": words}, {"image_size": 16, "patch_size": 4, "width": 16, "layers": 1, "heads": 2}
+    siglip = {"holds": "siglip", "path": str(made / "contrastive/siglip"), "vision": sight}
+    parts = [
+        {"name": "data", "kind": "sources", "settings": {"sources": sources}},
+        {"name": "vae", "kind": "given", "settings": {"holds": "vae", "path": str(made / "vae/vae")}},
+        {"name": "tokenizer", "kind": "given", "settings": {"holds": "tokenizer", "path": str(made / "tokenizer/tokenizer")}},
+        {"name": "lm", "kind": "given", "settings": {"holds": "lm", "path": str(made / "lm/lm"), "language": language}},
+        {"name": "contrastive", "kind": "given", "settings": siglip},
+        {
+            "name": "stage1",
+            "kind": "stage",
+            "inputs": ["data", "vae", "tokenizer", "contrastive", "lm"],
+            "settings": {
+                "flow_width": 8,
+                "mixture": {"pack_to": 200, "prompt_tokens": 80, "conversation_tokens": 150, **mixture},
+                "loop": {"learning_rate": 1e-3, "warmup": 1, "dtype": "float32", "ema": 0.9, "checkpoint_minutes": 0.0, **loop},
+            },
+        },
+    ]
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"threads": 1, "parts": parts}))
+    return file
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """The parts of that recipe, made; shared by every test, so nothing may be written there."""
@@ -125,7 +160,9 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny():
     """The helpers above, for tests that make their own world."""
-    return SimpleNamespace(write_world=write_world, write_recipe=write_recipe, png=png, COLORS=COLORS, SIDE=SIDE)
+    return SimpleNamespace(
+        write_world=write_world, write_recipe=write_recipe, write_sources_recipe=write_sources_recipe, png=png, COLORS=COLORS, SIDE=SIDE
+    )
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.training.making import train
@@ -20,43 +19,9 @@ PHASES = [{"understanding": 0.25, "generation": 0.5, "text": 0.25, "until": 2}, 
 
 
 @pytest.fixture(scope="module")
-def recipe(made, tmp_path_factory):
-    """Stages over the toy world's own files, read as sources, around the parts that other tests made."""
-    folder = tmp_path_factory.mktemp("stream")
-    world = made.parent / "world"
-    sources = [
-        {"name": "asked", "kind": "understanding", "path": str(world / "scenes"), "split": "train"},
-        {"name": "drawn", "kind": "generation", "path": str(world / "scenes"), "streaming": False},
-        {"name": "read", "kind": "text", "path": str(world / "text")},
-    ]
-    shape = {"language": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}}
-    shape["language"] |= {"num_key_value_heads": 2, "vocab_size": json.loads((made / "lm/lm/config.json").read_text())["vocab_size"]}
-    sight = {"image_size": 16, "patch_size": 4, "width": 16, "layers": 1, "heads": 2}
-    siglip = str(made / "contrastive/siglip")
-    parts = [
-        {"name": "data", "kind": "sources", "settings": {"sources": sources}},
-        {"name": "vae", "kind": "given", "settings": {"holds": "vae", "path": str(made / "vae/vae")}},
-        {"name": "tokenizer", "kind": "given", "settings": {"holds": "tokenizer", "path": str(made / "tokenizer/tokenizer")}},
-        {"name": "lm", "kind": "given", "settings": {"holds": "lm", "path": str(made / "lm/lm"), **shape}},
-        {
-            "name": "contrastive",
-            "kind": "given",
-            "settings": {"holds": "siglip", "path": siglip, "vision": sight},
-        },
-        {
-            "name": "stage1",
-            "kind": "stage",
-            "inputs": ["data", "vae", "tokenizer", "contrastive", "lm"],
-            "settings": {
-                "flow_width": 8,
-                "mixture": {"batch_size": 8, "phases": PHASES, "pack_to": 200, "prompt_tokens": 80, "conversation_tokens": 150},
-                "loop": {"steps": 4, "learning_rate": 1e-3, "warmup": 1, "dtype": "float32", "ema": 0.9, "checkpoint_minutes": 0.0},
-            },
-        },
-    ]
-    file = folder / "recipe.yaml"
-    file.write_text(yaml.safe_dump({"threads": 1, "parts": parts}))
-    return file
+def recipe(made, tmp_path_factory, tiny):
+    """A stage over sources whose ratio changes after two updates."""
+    return tiny.write_sources_recipe(tmp_path_factory.mktemp("stream"), made, {"batch_size": 8, "phases": PHASES}, {"steps": 4})
 
 
 @pytest.fixture(scope="module")
