@@ -82,7 +82,10 @@ def load_mmdet(path: Path, *, device: str = "cpu") -> MmdetDetector:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     model = init_detector(str(find_config()), None, device=device)
-    missing, unknown = model.load_state_dict(state, strict=False)
+    try:
+        missing, unknown = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{path}: tensors of Mask2Former have another size: {str(error)[:300]}") from error
     missing = [name for name in missing if not name.endswith("relative_position_index")]
     for what, names in (("are missing", missing), ("are unknown", unknown)):
         if names:
