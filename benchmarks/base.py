@@ -84,6 +84,10 @@ class SetBenchmark(Benchmark, Protocol):
         """Load the judge of a protocol, where what is looked at depends on it; what each saw is stored apart."""
         ...
 
+    def locate(self, data: Path | None) -> None:
+        """Say where the official data lies, for a judge that looks at it; a stored run is scored again without `samples` being called."""
+        ...
+
     def score_set(self, judged: Judged, *, protocol: str) -> tuple[list[Score], list[Metric]]:
         """Turn all observations into numbers, and into one score per image that two runs can be paired by."""
         ...

@@ -46,6 +46,10 @@ class ImageSet(ABC):
         self._check(edition)
         return tuple(RECIPES) if edition == "official" else (PROTOCOL,)
 
+    def locate(self, data: Path | None) -> None:
+        """Say where the official data lies, which `samples` does otherwise."""
+        self._data = data
+
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`. The data folder is remembered: its images are the usual reference."""
         self._check(edition)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark
     from jfeval.models.base import Model
     from jfeval.settings import RunSettings
+    from jfeval.store import Store
 
 
 @click.command()
@@ -103,6 +104,8 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
     record = store.record()
     benchmark = load_benchmark(record.benchmark, **record.benchmark_settings)
     protocols = protocols_of(benchmark, record.edition)
+    if hasattr(benchmark, "locate"):
+        benchmark.locate(_data_of(store))  # pyright: ignore[reportAttributeAccessIssue]
 
     def judge(under: str) -> None:
         with single_writer(folder):
@@ -132,3 +135,12 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
         for one in stores:
             score(one, benchmark, protocol=protocol)
     show(store, report=report)
+
+
+def _data_of(store: "Store") -> Path | None:
+    """Return the data folder that a run was given, where it is on this machine."""
+    from omegaconf import OmegaConf
+
+    path = store.path / "settings.yaml"
+    data = OmegaConf.load(path).get("data") if path.is_file() else None
+    return Path(str(data)) if data and Path(str(data)).is_dir() else None

@@ -151,6 +151,15 @@ def test_images_in_categories_are_scored_and_scored_again_under_another_recipe(m
     assert invoke("score", tmp_path / "run", "--protocol", "clean", "--no-report").stdout == again.stdout
 
 
+def test_all_recipes_stand_side_by_side(mjhq, tmp_path):
+    score_mjhq(mjhq, tmp_path)
+    done = invoke("score", tmp_path / "run", "--protocol", "all", "--no-report")
+    assert done.exit_code == 0, done.output
+    assert "protocols" in done.stdout
+    assert Store(tmp_path / "run").protocols() == ["clean", "gigagan", "pytorch-fid", "torch-fidelity"]
+    assert Store(tmp_path / "run").record().protocol == "gigagan"
+
+
 def test_a_part_of_the_images_is_never_the_whole(mjhq, tmp_path):
     _, images = mjhq
     (images / "art" / "hash01.png").unlink()

@@ -293,7 +293,7 @@ def test_every_known_data_set_states_licence_and_page_and_can_be_checked():
         data_set("mmbenh")
 
 
-@pytest.mark.parametrize("name", ["pope", "gqa", "mmbench", "mmbench-cn", "seed", "seed-likelihood", "geneval", "dpg"])
+@pytest.mark.parametrize("name", ["pope", "gqa", "mmbench", "mmbench-cn", "seed", "seed-likelihood", "geneval", "dpg", "mjhq", "coco"])
 def test_a_benchmark_without_its_data_names_the_command_that_gets_it(name, tmp_path, monkeypatch):
     from jfeval.registry import load_benchmark
 
