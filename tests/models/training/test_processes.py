@@ -23,11 +23,12 @@ KEEP = ["stage2.loop.keep_checkpoints=9", "stage2.loop.checkpoint_minutes=0"]
 PAUSE = "stage2.loop.time_limit_minutes=1e-9"
 
 
-def torchrun(recipe, out, *overrides, only="stage2", processes=2):
-    """Train with processes of torchrun; return what they wrote on both streams."""
+def torchrun(recipe, out, *overrides, only="stage2", earlier=(), processes=2):
+    """Train with processes of torchrun, parts ``earlier`` too; return their exit status and what they wrote on both streams."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "jfeval", "train"]
-    command += ["--recipe", str(recipe), "--out", str(out), "--only", only, *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    command += ["--recipe", str(recipe), "--out", str(out)]
+    command += [word for part in (*earlier, only) for word in ("--only", part)] + list(overrides)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "300", "HF_DATASETS_CACHE": str(out.parent / "datasets")}
     done = subprocess.run(command, cwd=out.parent, env=environment, capture_output=True, text=True, timeout=540)
     return done.returncode, done.stdout + done.stderr
 
@@ -117,6 +118,18 @@ def test_a_checkpoint_goes_on_with_another_number_of_processes(recipe, begun, al
     train(recipe, out, only=["stage2"], overrides=[*BATCHES, *KEEP])
     assert_same_curve(curve(alone), curve(out))
     assert_close(alone / "stage2", out / "stage2")
+
+
+def test_processes_whose_batches_hold_different_kinds_learn_what_one_learns(made, tiny, tmp_path):
+    """Every second batch has pictures to draw only, and one process gets all of these: it uses no vocabulary and reads no image."""
+    phases = [{"understanding": 0.125, "generation": 0.75, "text": 0.125}]
+    recipe = tiny.write_sources_recipe(tmp_path, made, {"batch_size": 4, "phases": phases}, {"steps": 2, "accumulate": 4})
+    train(recipe, tmp_path / "one")
+    code, said = torchrun(recipe, tmp_path / "two", only="stage1", earlier=("data", "vae", "tokenizer", "lm", "contrastive"))
+    assert code == 0, said
+    assert_same_curve(curve(tmp_path / "one", "stage1"), curve(tmp_path / "two", "stage1"))
+    a, b = (weights(tmp_path / each / "stage1") for each in ("one", "two"))
+    assert (a - b).norm() < 4e-4 * a.norm()
 
 
 def test_batches_that_cannot_be_dealt_out_are_refused(recipe, begun):
