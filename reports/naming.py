@@ -22,11 +22,12 @@ def withheld(record: RunRecord) -> bool:
 
 
 def run_names(records: Sequence[RunRecord]) -> list[str]:
-    """Name runs by model and seed, then by the settings in which those of one name differ, then by folder."""
+    """Name runs by model and seed, then by the settings in which those of one benchmark and name differ, then by folder."""
     bare = [f"{one_line(model_words(record), 80)}, seed {record.seed}" for record in records]
+    kinds = [(record.benchmark, record.edition, name) for record, name in zip(records, bare, strict=True)]
     names = []
-    for record, name in zip(records, bare, strict=True):
-        alike = [other for other, own in zip(records, bare, strict=True) if own == name]
+    for record, name, kind in zip(records, bare, kinds, strict=True):
+        alike = [other for other, own in zip(records, kinds, strict=True) if own == kind]
         if len(alike) > 1:
             words = difference_words(record, differences(alike))
             twins = [other for other in alike if difference_words(other, differences(alike)) == words]

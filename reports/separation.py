@@ -44,9 +44,10 @@ class Standings:
             return found
         sign = -1 if any(metric.better == "lower" for metric in known.values()) else 1
         best = max(known, key=lambda i: (sign * known[i].value, -i))
-        found[best] = "best"
         for i, metric in known.items():
-            if i != best and not self._separated(best, known[best], i, metric):
+            if metric.value == known[best].value:
+                found[i] = "best"
+            elif not self._separated(best, known[best], i, metric):
                 found[i] = "near"
         return found
 

@@ -61,8 +61,8 @@ def test_names_tell_runs_apart(make_store):
         return {"weights": "a" * 64, "recipe": {"guidance_scale": scale}}
 
     stores = [make_store(prompts=1, model_identity=identity(s)) for s in (2.0, 5.0, 5.0)]
-    stores.append(make_store(prompts=1, seed=1))
+    stores += [make_store(prompts=1, seed=1), make_store(prompts=1, benchmark="dpg")]
     names = run_names([store.record() for store in stores])
     assert names[0] == "janusflow-shapes, seed 0, guidance_scale 2.0"
     assert names[1:3] == [f"janusflow-shapes, seed 0, guidance_scale 5.0, {store.record().name}" for store in stores[1:3]]
-    assert names[3] == "janusflow-shapes, seed 1"
+    assert names[3:] == ["janusflow-shapes, seed 1", "janusflow-shapes, seed 0"]

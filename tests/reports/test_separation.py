@@ -46,6 +46,10 @@ def test_pairing_tells_apart_what_intervals_alone_do_not(make_store):
     assert standings([good, elsewhere]) == {"good": "best", "worse": "near"}
 
 
+def test_equal_values_are_equally_good(make_store):
+    assert of(make_store, [0.5, 0.5, 0.1], se=0.01) == ["best", "best", ""]
+
+
 def test_one_run_alone_is_not_best_and_limited_runs_are_not_ranked(make_store):
     assert standings([make_store(prompts=2)]) == {"janusflow-shapes": ""}
     counts = Counts(available=384, asked=12, finished=12, failed=0)
