@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,5 +54,5 @@ def joined(learned: Sequence[Learnt]) -> Learnt:
     for one in learned:
         for key, value in one.parts.items():
             parts[key] = parts.get(key, 0.0) + value
-    size = Size(*(sum(column) for column in zip(*(one.size for one in learned), strict=True)))
+    size = reduce(Size.plus, (one.size for one in learned))
     return Learnt(parts=parts, ids=[name for one in learned for name in one.ids], size=size)

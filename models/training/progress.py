@@ -32,6 +32,10 @@ class Size(NamedTuple):
     operations: float = 0.0
     """Floating-point operations that the model needs for it; 0 where they are not counted."""
 
+    def plus(self, other: "Size") -> "Size":
+        """Return what both are together."""
+        return Size(self.samples + other.samples, self.tokens + other.tokens, self.operations + other.operations)
+
 
 def memory_used() -> int:
     """Return the most bytes in use so far: of the GPU where there is one in use, of this process otherwise."""
@@ -106,7 +110,7 @@ class Display:
         now = time.monotonic()
         elapsed = max(now - self.started, 1e-9)
         speed = (step - self.first) / elapsed
-        self._seen = Size(*(a + b for a, b in zip(self._seen, size, strict=True)))
+        self._seen = self._seen.plus(size)
         rates = {"samples/s": self._seen.samples / elapsed, "tokens/s": self._seen.tokens / elapsed, "memory GiB": memory_used() / 2**30}
         if self._peak:
             rates["MFU"] = self._seen.operations / elapsed / self._peak

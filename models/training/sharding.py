@@ -10,7 +10,7 @@ a vocabulary) is gathered once with the whole.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 if TYPE_CHECKING:
     from jfeval.models.training.loop import Objective
-
-T = TypeVar("T")
 
 Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor | float]]]
 
@@ -67,10 +65,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
     """Divide a whole tensor as another one is, and put it where that is."""
-    moved = tensor.to(other.device)
+    placed = tensor.to(other.device)
     if not isinstance(other, DTensor):
-        return moved
-    return distribute_tensor(moved, other.device_mesh, other.placements, src_data_rank=None)
+        return placed
+    return distribute_tensor(placed, other.device_mesh, other.placements, src_data_rank=None)
 
 
 def stored_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -82,7 +80,7 @@ def stored_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor.detach()
 
 
-def moved(value: T, device: str) -> T:
+def moved(value: Any, device: str) -> Any:  # noqa: ANN401 - a batch of any kind, as it was
     """Return a batch with every tensor in it on a device; dataclasses and tuples are looked into."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
@@ -97,5 +95,5 @@ def moved(value: T, device: str) -> T:
             },
         )
     if isinstance(value, tuple) and any(isinstance(held, Tensor) for held in value):
-        return tuple(moved(held, device) for held in value)  # pyright: ignore[reportReturnType]
+        return tuple(moved(held, device) for held in value)
     return value

@@ -1,7 +1,7 @@
 import itertools
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from jfeval.errors import UserError
+from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.training.data import seeded
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.loop import LoopSettings, PausedError, fit, make_optimizer, rate_at
+from jfeval.models.training.mixture import MixedBatch
+from jfeval.models.training.objectives import Conversations, FlowBatch
+from jfeval.models.training.sharding import moved
 
 SETTINGS = LoopSettings(steps=12, learning_rate=0.05, warmup=3, ema=0.9, checkpoint_minutes=0.0, dtype="float32")
 
@@ -221,3 +225,19 @@ def test_frozen_parameters_stay(tmp_path):
     after = weights(objective)
     assert torch.equal(before["0.weight"], after["0.weight"])
     assert not torch.equal(before["2.weight"], after["2.weight"])
+
+
+def test_every_tensor_of_a_batch_goes_to_the_device():
+    prompts = PromptBatch.from_lists([[1, 2], [3]], pad_id=0)
+    pictures = torch.zeros(2, 3, 4, 4)
+    flow = FlowBatch(latents=pictures, noise=pictures, t=torch.zeros(2), prompts=prompts, pixel_values=pictures)
+    talk = Conversations(ids=prompts.ids, valid=prompts.valid, targets=prompts.ids)
+    batch = MixedBatch(ids=("a", "b"), flow=flow, understanding=talk, text=None)
+    there = moved(batch, "meta")
+    assert (there.ids, there.text, there.flow.order, there.understanding.pixel_values) == (("a", "b"), None, None, None)
+    for held in (there.flow, there.flow.prompts, there.understanding):
+        tensors = [getattr(held, item.name) for item in fields(held) if isinstance(getattr(held, item.name), torch.Tensor)]
+        assert len(tensors) >= 3
+        assert all(tensor.device.type == "meta" for tensor in tensors)
+    number, pixels = moved((3, pictures), "meta")
+    assert (number, pixels.device.type, pictures.device.type) == (3, "meta", "cpu")
