@@ -11,7 +11,7 @@ import logging
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -223,8 +223,17 @@ def _open(file: ImageFile) -> Image.Image:
 
 
 def _member(path: Path, name: str) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(name)
+    try:
+        return _archive(path, path.stat().st_mtime_ns).read(name)
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise UserError(f"{path}: {name[:80]!r} cannot be unpacked ({error}); fetch the archive again") from error
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, changed: int) -> zipfile.ZipFile:
+    """Keep an archive open: its list of contents is long, and is read whenever it is opened."""
+    del changed  # tells a replaced file from the one that was opened
+    return zipfile.ZipFile(path)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_the_command_says_what_is_missing(folders, capsys):
     assert "there is no file" in capsys.readouterr().err
 
 
-def test_an_archive_is_the_folder_it_was_made_of(folders, tmp_path):
+def test_an_archive_is_the_folder_it_was_made_of(folders, tmp_path, monkeypatch):
     a, b, cache = folders
     archive = shutil.make_archive(tmp_path / "b", "zip", b)
     packed = read_features(in_archive(tmp_path / "b.zip"), Means(), cache)
@@ -103,6 +104,12 @@ def test_an_archive_is_the_folder_it_was_made_of(folders, tmp_path):
     assert [m.value for m in compare(a, tmp_path / archive, Means(), recipe="clean", cache=cache)] == [
         m.value for m in compare(a, b, Means(), recipe="clean", cache=cache)
     ]
+    opened = []
+    plain_open = zipfile.ZipFile
+    monkeypatch.setattr("jfeval.benchmarks.features.zipfile.ZipFile", lambda path: opened.append(path) or plain_open(path))
+    assert all(file.read() for file in in_archive(tmp_path / "b.zip"))
+    assert len(opened) <= 2  # to list it and to read all of it: a list of 30,000 names is not read 30,000 times
+    monkeypatch.undo()
     (tmp_path / "no.zip").write_bytes(b"no")
     with pytest.raises(UserError, match="cannot be read as a ZIP archive"):
         in_archive(tmp_path / "no.zip")
