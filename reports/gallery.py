@@ -87,7 +87,7 @@ def build_gallery(stores: Sequence[Store], *, budget: int = BUDGET, beside: Path
     _thin(sets)
     uris = embed(_readers(sets), budget=budget)
     position = {key: i for i, key in enumerate(uris)}
-    asked = [_set_json(one, position, beside) for one in sets]
+    asked: list[Json] = [_set_json(one, position, beside) for one in sets]
     names = run_names([run.store.record() for run in runs])
     drawn: list[Json] = [
         _run_json(run, name, place[i], sets[place[i]], position, beside) for i, (run, name) in enumerate(zip(runs, names, strict=True))
@@ -175,7 +175,10 @@ def _picture(store: Store, position: Mapping[str, int], beside: Path | None) -> 
 
     def where(sha: str) -> JsonObject:
         path = store.image_path(sha)
-        return {"src": position.get(sha, -1)} | ({"file": f"{path.parent.name}/{path.name}"} if linked and path.is_file() else {})
+        found: JsonObject = {"src": position.get(sha, -1)}
+        if linked and path.is_file():
+            found["file"] = f"{path.parent.name}/{path.name}"
+        return found
 
     return where
 

@@ -79,8 +79,7 @@ def verdict_json(score: Score | None, name: str) -> Json:
     notes: list[Json] = []
     if value == 1.0 and score.values.get("exact_scene") == 0.0:
         notes.append("more in the picture than was asked for")
-    known = value is not None and math.isfinite(value)
-    drawn: JsonObject = {"value": round(value, 6) if known else None}  # pyright: ignore[reportArgumentType] - known
+    drawn: JsonObject = {"value": round(value, 6) if value is not None and math.isfinite(value) else None}
     drawn |= {"reason": clean(score.reason, MAX_REASON)} if score.reason else {}
     return {**drawn, **({"notes": notes} if notes else {})}
 
