@@ -63,7 +63,7 @@ def write_run(path: Path, model: str, benchmark: str, pictures: int, rng: np.ran
         for k in range(4 if pictures else 1)
     ]
     metrics = []
-    for task in ("", *TASKS):
+    for task in ("", *dict.fromkeys(score.task for score in scores)):
         own = [score for score in scores if task in ("", score.task)]
         found = clustered_mean([score.values["correct"] for score in own], [score.cluster for score in own])
         metrics.append(
