@@ -16,7 +16,8 @@ from scipy.special import stdtrit
 from jfeval.benchmarks.features import ImageFile, Network, in_archive, in_folder, mixed_sizes
 from jfeval.benchmarks.fid_metrics import FULL, frechet_metrics, kernel_metric, label, with_influence
 from jfeval.benchmarks.reference import Reference, ReferenceSource, stored_reference
-from jfeval.benchmarks.scorers.clip_score import FORMS, PUBLISHED, ClipScore
+from jfeval.benchmarks.scorers.clip_folder import PUBLISHED
+from jfeval.benchmarks.scorers.clip_score import FORMS, ClipScore
 from jfeval.benchmarks.scorers.fixed_features import pack, unpack
 from jfeval.benchmarks.scorers.frechet_error import estimate_frechet
 from jfeval.benchmarks.scorers.image_recipes import RECIPES

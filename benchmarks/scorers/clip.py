@@ -7,8 +7,6 @@ _transform (resizing, mean and deviation).
 Differs: features are float32 on every device; the official script's are float16 (autocast) on a GPU.
 """
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jfeval.benchmarks.scorers.loading import quietly
+from jfeval.benchmarks.scorers.clip_folder import LARGE, MEAN, STD, described, load, pixels
 from jfeval.errors import UserError, unknown
 from jfeval.schema import JsonObject
 
@@ -30,15 +28,9 @@ log = logging.getLogger(__name__)
 
 Backend: TypeAlias = Literal["transformers", "open_clip"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-PUBLISHED = "openai/clip-vit-large-patch14"
-"""The published weights on the Hugging Face hub, in transformers' form."""
-_LARGE = (1024, 24, 14)
-"""Width, layers and patch of ViT-L/14's picture half."""
 _BATCH = 16
 """Source: djghosh13/geneval @ af4902f24d3c, evaluation/evaluate_images.py, color_classification, batch_size."""
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
-_WEIGHTS = "model.safetensors"
+_SAFE = "model.safetensors"
 
 
 class ClipEncoder(Protocol):
@@ -69,21 +61,8 @@ class TransformersClip:
     """
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        from transformers import CLIPModel, CLIPTokenizer
-
         self.config, self.weights = read_folder(folder)
-        try:
-            with quietly():
-                model, loaded = CLIPModel.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-                )
-                self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"the CLIP in {folder} cannot be loaded: {str(error)[:300]}") from error
-        lost = sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]]))
-        if lost:
-            raise UserError(f"the CLIP in {folder} is not whole: {len(lost)} tensors are missing or of another size: {', '.join(lost[:3])}")
-        self.model = model.to(device).eval()
+        self.model, self.tokenizer = load(folder, device)
         self.device = torch.device(device)
 
     def identity(self) -> JsonObject:
@@ -148,13 +127,15 @@ class OpenClip:
         self.device = torch.device(device)
         self.version = open_clip.__version__
         self.tokenizer = open_clip.SimpleTokenizer(context_length=text["max_position_embeddings"])
-        self.transform = image_transform(vision["image_size"], is_train=False, mean=_MEAN, std=_STD)
+        self.transform = image_transform(vision["image_size"], is_train=False, mean=MEAN, std=STD)
 
     def _load(self, folder: Path) -> None:
         from safetensors.torch import load_file
 
+        if not (folder / _SAFE).is_file():
+            raise UserError(f"{folder} has no {_SAFE}, which open_clip's network is filled from; use clip={folder}, or convert the weights")
         try:
-            self.model.load_state_dict(to_open_clip(load_file(folder / _WEIGHTS)))
+            self.model.load_state_dict(to_open_clip(load_file(folder / _SAFE)))
         except (RuntimeError, OSError) as error:
             raise UserError(f"the CLIP in {folder} does not fit open_clip's: {str(error)[:300]}") from error
 
@@ -190,42 +171,16 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], JsonObject]:
     Raises:
         UserError: It is no CLIP in transformers' form, or its activation is not QuickGELU: it is not OpenAI's.
     """
-    try:
-        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no CLIP in transformers' form: config.json cannot be read ({error})") from error
-    if not isinstance(stated, dict) or stated.get("model_type") != "clip" or not (folder / _WEIGHTS).is_file():
-        raise UserError(f"{folder} holds no CLIP in transformers' form: config.json of model_type clip and {_WEIGHTS} are needed")
-    from transformers import CLIPConfig
-
-    config = CLIPConfig.from_dict(stated).to_dict()
+    config, network = described(folder)
     for half in ("text_config", "vision_config"):
         if config[half]["hidden_act"] != "quick_gelu":
             found = str(config[half]["hidden_act"])[:40]
             raise UserError(
                 f"{folder}: {half}.hidden_act is {found}; GenEval's colour judge is OpenAI's CLIP, whose activation is quick_gelu"
             )
-    vision = config["vision_config"]
-    sizes = vision["hidden_size"], vision["num_hidden_layers"], vision["patch_size"]
-    name = "ViT-L/14" if sizes == _LARGE else f"width {sizes[0]}, {sizes[1]} layers, patch {sizes[2]}"
-    if sizes != _LARGE:
-        log.warning("%s is not ViT-L/14 (%s): colours are judged by another network than GenEval's", folder, name)
-    with (folder / _WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return config, {"backbone": name, "activation": "quick_gelu", "weights_sha256": digest}
-
-
-def pixels(image: "Image", side: int) -> np.ndarray:
-    """Return what the network reads: shorter side to `side` by bicubic, centre crop, normalised; float32 ``(3, side, side)``."""
-    from PIL import Image as Pictures
-
-    picture = image.convert("RGB")
-    short = min(picture.size)
-    width, height = (side if edge == short else int(side * edge / short) for edge in picture.size)
-    picture = picture.resize((width, height), Pictures.Resampling.BICUBIC)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    values = np.asarray(picture.crop((left, top, left + side, top + side)), dtype=np.float32) / np.float32(255)
-    return ((values - np.array(_MEAN, np.float32)) / np.array(_STD, np.float32)).transpose(2, 0, 1).copy()
+    if network["backbone"] != LARGE:
+        log.warning("%s is not %s (%s): colours are judged by another network than GenEval's", folder, LARGE, network["backbone"])
+    return config, network
 
 
 _NAMES: tuple[tuple[str, str], ...] = (

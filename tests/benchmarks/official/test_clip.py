@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jfeval.benchmarks.scorers.clip import ClipEncoder, OpenClip, TransformersClip, load_clip, pixels
+from jfeval.benchmarks.scorers.clip import ClipEncoder, OpenClip, TransformersClip, load_clip
+from jfeval.benchmarks.scorers.clip_folder import pixels
 from jfeval.benchmarks.scorers.colour import colour_prompts
 from jfeval.errors import UserError
 
@@ -40,7 +41,7 @@ def test_foreign_and_partial_weights_are_refused(tmp_path, write_clip):
     with pytest.raises(UserError, match="is not whole: 2 tensors are missing"):
         load_clip(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"model\.safetensors are needed"):
+    with pytest.raises(UserError, match=r"model\.safetensors or pytorch_model\.bin"):
         load_clip(folder)
     with pytest.raises(UserError, match="unknown backend of CLIP 'openclip'; did you mean 'open_clip'"):
         load_clip(folder, backend="openclip")

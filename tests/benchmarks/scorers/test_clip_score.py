@@ -105,5 +105,5 @@ def test_what_is_no_whole_clip_is_refused(folder, tmp_path):
     tensors = load_file(part / "model.safetensors")
     tensors.pop("text_projection.weight")
     save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"is not whole: text_projection\.weight"):
+    with pytest.raises(UserError, match=r"is not whole: .* text_projection\.weight"):
         ClipScore(part)
