@@ -83,17 +83,16 @@ class PhotoJudge:
         observations: list[JsonObject] = []
         for number, ((image, coloured), objects) in enumerate(zip(pictures, found, strict=True)):
             by_class = _by_class(objects)
-            colors: dict[str, Json] = {name: [""] * len(by_class[name]) for name in coloured if name in by_class}
-            logits: dict[str, Json] = {name: [[] for _ in by_class[name]] for name in colors}
+            colors: dict[str, list[Json]] = {name: [""] * len(by_class[name]) for name in coloured if name in by_class}
+            logits: dict[str, list[Json]] = {name: [[] for _ in by_class[name]] for name in colors}
             for name in colors:
                 for place, index in enumerate(by_class[name]):
                     if objects.scores[index] > np.float32(OFFICIAL.detection):
                         crops.append(crop_object(image, objects.boxes[index], objects.masks[index], CropSettings()))
                         places.append((number, name, place))
             detections: dict[str, Json] = {name: [_row(objects, index) for index in indices] for name, indices in by_class.items()}
-            observations.append(
-                {"width": image.width, "height": image.height, "detections": detections, "colors": colors, "color_logits": logits}
-            )
+            size: JsonObject = {"width": image.width, "height": image.height}
+            observations.append({**size, "detections": detections, "colors": {**colors}, "color_logits": {**logits}})
         if crops:
             for (number, name, place), feature in zip(places, self.clip.images(crops), strict=True):
                 scores = colour_logits(feature[None], self._classifier(name))

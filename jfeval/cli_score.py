@@ -139,8 +139,9 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
 
 def _data_of(store: "Store") -> Path | None:
     """Return the data folder that a run was given, where it is on this machine."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     path = store.path / "settings.yaml"
-    data = OmegaConf.load(path).get("data") if path.is_file() else None
+    settings = OmegaConf.load(path) if path.is_file() else None
+    data = settings.get("data") if isinstance(settings, DictConfig) else None
     return Path(str(data)) if data and Path(str(data)).is_dir() else None

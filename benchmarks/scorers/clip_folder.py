@@ -65,13 +65,11 @@ def load(folder: Path, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import CLIPModel, CLIPTokenizer
 
-    from jfeval.benchmarks.scorers.loading import quietly
+    from jfeval.benchmarks.scorers.loading import load_quietly, quietly
 
     try:
+        model, loaded = load_quietly(CLIPModel, folder, local_files_only=True, weights_only=True, dtype=torch.float32)
         with quietly():
-            model, loaded = CLIPModel.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, weights_only=True, dtype=torch.float32
-            )
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"the CLIP in {folder} cannot be loaded: {str(error)[:300]}") from error

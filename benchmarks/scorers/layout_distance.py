@@ -52,5 +52,5 @@ def layout_distance(found: Sequence[Sequence[tuple[float, float]]], reference: S
     """
     if len(found) < 2 or len(found) != len(reference):
         raise UserError(f"a distance of layouts needs at least 2 scenes with a reference each, got {len(found)} and {len(reference)}")
-    maps = (np.stack([layout_map(centres) for centres in scenes]) for scenes in (found, reference))
-    return paired_kernel_distance(*maps, GAUSS)
+    ours, theirs = (np.stack([layout_map(centres) for centres in scenes]) for scenes in (found, reference))
+    return paired_kernel_distance(ours, theirs, GAUSS)

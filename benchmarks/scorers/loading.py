@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
+from typing import Any
 
 
 @contextmanager
@@ -10,7 +12,7 @@ def quietly() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
@@ -18,3 +20,9 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def load_quietly(network: Any, source: Any, **options: Any) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401 - a class of transformers
+    """Call a network's ``from_pretrained`` and return the network with the report of what was missing, too much or of another size."""
+    with quietly():
+        return network.from_pretrained(source, output_loading_info=True, **options)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jfeval.benchmarks.scorers.detector import Instances, instances
-from jfeval.benchmarks.scorers.loading import quietly
+from jfeval.benchmarks.scorers.loading import load_quietly
 from jfeval.benchmarks.scorers.mask2former_names import some, to_mmdet3, to_transformers
 from jfeval.benchmarks.scorers.pickles import Checkpoint, read_checkpoint
 from jfeval.benchmarks.scorers.resizing import resize_bilinear, size_within
@@ -149,10 +149,14 @@ def convert(checkpoint: Checkpoint, *, where: str) -> "tuple[Mask2FormerForUnive
         tensors = to_transformers(state)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    with quietly():
-        model, loaded = Mask2FormerForUniversalSegmentation.from_pretrained(
-            None, config=config, state_dict=tensors, output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True
-        )
+    model, loaded = load_quietly(
+        Mask2FormerForUniversalSegmentation,
+        None,
+        config=config,
+        state_dict=tensors,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+    )
     check_whole(loaded, where=where)
     return model, generation
 
@@ -215,11 +219,11 @@ def read_sizes(state: Mapping[str, Tensor]) -> "Mask2FormerConfig":
             window_size=(round(len(tables[0]) ** 0.5) + 1) // 2,
             mlp_ratio=len(state["backbone.stages.0.blocks.0.ffn.layers.0.0.bias"]) / width,
             drop_path_rate=0.0,
-            out_features=["stage1", "stage2", "stage3", "stage4"],
+            out_features=["stage1", "stage2", "stage3", "stage4"],  # pyright: ignore[reportCallIssue] - a base class takes it
         )
         return Mask2FormerConfig(
             backbone_config=swin,  # pyright: ignore[reportArgumentType]
-            num_labels=len(state[f"{head}.cls_embed.bias"]) - 1,
+            num_labels=len(state[f"{head}.cls_embed.bias"]) - 1,  # pyright: ignore[reportCallIssue] - a base class takes it
             num_queries=queries,
             hidden_dim=hidden,
             feature_size=hidden,
@@ -244,10 +248,9 @@ def _from_folder(path: Path, *, device: str, batch_size: int) -> Mask2FormerDete
     if not weights.is_file() or not (path / "config.json").is_file():
         raise UserError(f"{path} holds no Mask2Former in transformers' form: config.json and model.safetensors are needed")
     try:
-        with quietly():
-            model, loaded = Mask2FormerForUniversalSegmentation.from_pretrained(
-                path, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-            )
+        model, loaded = load_quietly(
+            Mask2FormerForUniversalSegmentation, path, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} cannot be loaded as Mask2Former: {str(error).splitlines()[0][:200]}") from error
     check_whole(loaded, where=str(path))

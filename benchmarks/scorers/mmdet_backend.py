@@ -101,7 +101,7 @@ def find_config() -> Path:
     """
     import mmdet  # pyright: ignore[reportMissingImports]
 
-    package = Path(mmdet.__file__).parent
+    package = Path(str(mmdet.__file__)).parent
     for folder in (package / ".mim" / "configs", package.parent / "configs"):
         if (folder / CONFIG).is_file():
             return folder / CONFIG

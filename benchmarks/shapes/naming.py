@@ -57,8 +57,8 @@ def wrong_color(scene: Scene, rng: np.random.Generator) -> tuple[Thing, Color] |
 
 def two_shapes(scene: Scene, rng: np.random.Generator, word: Literal["and", "or"], right: bool) -> tuple[Shape, Shape] | None:
     """Draw two shapes of which it is right, or wrong, that both ("and") or one ("or") are there; None where a scene has but one shape."""
-    there = sorted({thing.shape for thing in scene.things})
-    absent = [shape for shape in SHAPES if shape not in there]
+    there: list[Shape] = sorted({thing.shape for thing in scene.things})
+    absent: list[Shape] = [shape for shape in SHAPES if shape not in there]
     if word == "and":
         if len(there) < 2:
             return None

@@ -109,7 +109,7 @@ def joined() -> Iterator[Ranks]:
             size=dist.get_world_size(),
             local_rank=local,
             local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
-            group=dist.new_group(backend="gloo", timeout=_PATIENCE),
+            group=dist.new_group(backend="gloo", timeout=_PATIENCE),  # pyright: ignore[reportArgumentType] - of all processes
         )
         if not ranks.first:
             logger.setLevel(logging.ERROR)

@@ -92,7 +92,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     pipeline, scored = JanusFlowPipeline(model, processor, vae), part.evaluate
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
     if evaluate is not None:
-        vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
+        vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
     if part.ranks.size > 1:
         _check_processes(settings, part, streamed=streamed, evaluates=evaluate is not None)
     describe = companion(model, part.inputs["tokenizer"] / "tokenizer", part.inputs["vae"] / VAE_FOLDER)
@@ -100,7 +100,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     options: dict[str, Any] = {"signature": part.hash, "evaluate": evaluate, "companion": describe, "ranks": part.ranks}
     result = fit(part.name, objective, settings.loop, part.folder, **options)
     found = together(part.ranks.gather(objective.found()))
-    vae.to("cpu")  # pyright: ignore[reportCallIssue]
+    vae.to("cpu")  # pyright: ignore[reportArgumentType, reportCallIssue]
     if part.ranks.first:
         if part.ranks.size > 1:
             pipeline, head = from_last_checkpoint(part.folder, head)
