@@ -15,7 +15,7 @@ import jfeval
 
 PICTURES = {
     "report.png": ("", (1280, 1500)),
-    "gallery.png": ("#show=any-wrong&boxes=1", (1280, 1200)),
+    "gallery.png": ("#task=color_attr&boxes=1", (1280, 1200)),
 }
 """File to the view of the page that it shows, and its size in pixels."""
 DRAWN = "document.querySelectorAll('.sample').length > 0"
