@@ -25,7 +25,7 @@ from jfeval.locks import single_writer
 from jfeval.plan import Batch, Plan, digest
 from jfeval.schema import Output
 from jfeval.shards import WORKER, Shard, mend
-from jfeval.store import Store
+from jfeval.store import Finished, Store
 from jfeval.tally import Spent, failure_summary, update_counts
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def _generate(
     with Shard(store.path, engine.part or WORKER, alone=not engine.part) as shard:
         if shard.set_aside:
             log.warning("a damaged shard was set aside as %s; what it held is made again", shard.set_aside)
-        stored = _usable_outputs(store, retry_failed=retry_failed)
-        failed = sum(1 for output in stored.values() if output.error and output.sample_id in asked)
-        errands = [replace(errand, model=model) for errand in _missing(batches, stored, store.batch_keys())]
+        stored = _stored(store, retry_failed=retry_failed)
+        failed = sum(1 for sample_id, output in stored.items() if output.failed and sample_id in asked)
+        errands = [replace(errand, model=model) for errand in _missing(batches, stored)]
         last_record, spent = time.monotonic(), Spent()
         with Progress("generate", total=len(asked), done=len(asked & stored.keys())) as progress:
             for errand, drawn in drawers.each(Drawer.draw, errands, _lost):
@@ -191,24 +191,22 @@ def _lost(errand: Errand, reason: str) -> Drawn:
 # what is stored and what is missing
 
 
-def _usable_outputs(store: Store, *, retry_failed: bool) -> dict[str, Output]:
-    """Return stored outputs whose image files are all there (and, when retrying, that did not fail)."""
-    present = {path.stem for path in (store.path / "images").glob("*/*.*")}
-    return {
-        key: output for key, output in store.outputs().items() if present.issuperset(output.images) and not (retry_failed and output.error)
-    }
+def _stored(store: Store, *, retry_failed: bool) -> dict[str, Finished]:
+    """Return what is stored and need not be drawn (failed samples neither, when retrying)."""
+    found = store.finished()
+    return {sample_id: output for sample_id, output in found.items() if not output.failed} if retry_failed else found
 
 
-def _missing(batches: Sequence[Batch], stored: Mapping[str, Output], keys: Mapping[str, str]) -> Iterator[Errand]:
+def _missing(batches: Sequence[Batch], stored: Mapping[str, Finished]) -> Iterator[Errand]:
     """Yield batches with something missing, and which sample ids to keep of them.
 
     A batch of which a part is lost is repeated whole, so that float rounding is as it was; where the stored part came from another
     composition (another batch size or limit), only the missing samples are drawn.
     """
     for batch in batches:
-        wanted = frozenset(sample.id for _, sample in batch.rows) - stored.keys()
+        wanted = frozenset(sample.id for _, sample in batch.rows if sample.id not in stored)
         if not wanted:
             continue
-        same = any(keys.get(sample.id) == batch.key for _, sample in batch.rows)
+        same = any(sample.id in stored and stored[sample.id].batch == batch.key for _, sample in batch.rows)
         rows = tuple((row, sample.id) for row, sample in batch.rows if same or sample.id in wanted)
         yield Errand(rows=rows, key=batch.key, wanted=wanted)

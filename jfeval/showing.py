@@ -51,7 +51,10 @@ def sample_lines(store: Store, sample_id: str) -> list[str]:
     lines += [f"error: {output.error}"] if output.error else []
     lines += [f"answer: {_short(output.text)}"] if output.text else []
     lines += [f"image {index}: {store.image_path(sha)}" for index, sha in enumerate(output.images)]
-    lines.append(f"took {output.seconds:.3f} s; batch {store.batch_keys()[sample_id]}")
+    kept = store.finished().get(sample_id)
+    lines.append(
+        f"took {output.seconds:.3f} s; {f'batch {kept.batch}' if kept else 'image files are missing: the same run draws it again'}"
+    )
     if judgement is not None:
         lines += [f"judge's error: {judgement.error}"] if judgement.error else []
         lines += [f"judge saw in image {index}: {_short(str(seen))}" for index, seen in enumerate(judgement.observations)]

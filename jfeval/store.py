@@ -19,12 +19,13 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from jfeval.errors import UserError
 from jfeval.files import encodable, write_atomically
@@ -39,6 +40,14 @@ T = TypeVar("T")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
 _VALUE_PREFIX, _LABEL_PREFIX = "value.", "label."
+
+
+class Finished(NamedTuple):
+    """One stored output, in as little as a run that goes on needs."""
+
+    batch: str
+    """Key of the planned batch that it came from."""
+    failed: bool
 
 
 class Store:
@@ -158,13 +167,16 @@ class Store:
             found.setdefault(sample_id, error)
         return found
 
-    def batch_keys(self) -> dict[str, str]:
-        """Return by sample id which planned batch its stored output came from."""
-        query = "SELECT sample_id, batch FROM outputs WHERE fingerprint = ? ORDER BY rowid"
-        found: dict[str, str] = {}
-        for sample_id, batch in self._rows(query, self.record().fingerprint):
-            found.setdefault(sample_id, batch)
-        return found
+    def finished(self) -> dict[str, Finished]:
+        """Return by sample id what is stored and usable: outputs whose image files are all there, failed ones included."""
+        present = self._image_names()
+        query = "SELECT sample_id, images, error, batch FROM outputs WHERE fingerprint = ? ORDER BY rowid"
+        found: dict[str, Finished | None] = {}
+        for sample_id, images, error, batch in self._rows(query, self.record().fingerprint):
+            if sample_id not in found:
+                usable = images == "[]" or present.issuperset(json.loads(images))
+                found[sample_id] = Finished(batch, bool(error)) if usable else None
+        return {sample_id: output for sample_id, output in found.items() if output is not None}
 
     def stage_seconds(self) -> dict[str, float]:
         """Return wall time spent on what is stored, by stage, over every invocation."""
@@ -174,6 +186,15 @@ class Store:
             stage: sum(row[0] or 0.0 for row in self._rows(f"SELECT SUM(seconds) FROM {table} WHERE fingerprint = ?", key))  # noqa: S608
             for stage, (table, key) in queries.items()
         }
+
+    def _image_names(self) -> set[str]:
+        """Return the content hashes of the image files that are there."""
+        names: set[str] = set()
+        with contextlib.suppress(FileNotFoundError):
+            for folder in os.scandir(self.path / "images"):
+                if folder.is_dir():
+                    names.update(entry.name.partition(".")[0] for entry in os.scandir(folder))
+        return names
 
     def image_path(self, sha: str) -> Path:
         """Return where the image with this content hash lies; the file may be missing in a damaged run.

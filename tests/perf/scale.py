@@ -20,7 +20,7 @@ from PIL import Image
 from jfeval.engine import Engine
 from jfeval.locks import Share
 from jfeval.plan import Plan, make_plan
-from jfeval.runner import _missing, _usable_outputs, run
+from jfeval.runner import _missing, run
 from jfeval.schema import ImageRequest, JsonObject, Metric, Sample, Score
 from jfeval.scoring import score
 from jfeval.settings import RunSettings
@@ -91,7 +91,7 @@ def measure(folder: Path, count: int) -> None:
     found["memory of imports, GB"] = peak_gb()
     plan = plan_of(folder, count)
     for name, work in (
-        ("resume scan", lambda: sum(1 for _ in _missing(plan.batches, _usable_outputs(store, retry_failed=False), store.batch_keys()))),
+        ("resume scan", lambda: sum(1 for _ in _missing(plan.batches, store.finished()))),
         ("merge and metrics", lambda: len(score(store, nothing))),
     ):
         wall, cpu = time.perf_counter(), time.process_time()
