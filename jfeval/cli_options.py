@@ -45,14 +45,17 @@ class BatchSize(click.ParamType):
         return int(value)
 
 
+edition_option = click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]")
+seed_option = click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]")
+
 benchmark_options = together(
     click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]"),
     click.option(
         "--set-benchmark", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark; see `jfeval describe BENCHMARK`."
     ),
-    click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]"),
+    edition_option,
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
-    click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
+    seed_option,
     click.option("--data", type=FOLDER, help="Local folder of official data."),
     click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
     click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
@@ -89,10 +92,13 @@ def take_engine(values: dict[str, Any]) -> "Engine":
 
     shard = values.pop("shard", None)
     chosen = {name: values.pop(name) for name in _ENGINE if name in values}
-    cluster = sorted(set(chosen) - {"workers", "stage", "executor"})
+    cluster = sorted(set(chosen) - {"workers", "stage", "executor", "item_timeout"})
     if cluster and chosen.get("executor") != "ray":
         raise click.UsageError(f"--{cluster[0].replace('_', '-')} is for --executor ray.")
-    return Engine(**chosen, share=Share.parse(shard) if shard else None)
+    engine = Engine(**chosen, share=Share.parse(shard) if shard else None)
+    if engine.alone and "item_timeout" in chosen:
+        raise click.UsageError("--item-timeout watches over workers, and one process has none beside it; give --workers 2 or more.")
+    return engine
 
 
 def given(options: Mapping[str, object]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jfeval.cli_evaluate import Failed, carry_out, run_settings, too_many_failed, with_own
-from jfeval.cli_options import FOLDER, given, model_options, together
+from jfeval.cli_options import FOLDER, edition_option, given, model_options, seed_option, together
 from jfeval.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.argument("name", default="paper")
 @together(
     click.option("--model", metavar="NAME", help="Model.  [default: janusflow-shapes]"),
-    click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]"),
-    click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]"),
+    edition_option,
+    seed_option,
     click.option("--data", type=FOLDER, help="Folder of official data, one folder a benchmark in it."),
     click.option("--out", type=FOLDER, help="Folder of the runs and the report.  [default: folders under runs/]"),
     click.option("--limit", type=int, help="Take N samples of each benchmark, spread evenly over its tasks."),

@@ -5,9 +5,11 @@ import time
 from functools import partial
 from pathlib import Path
 
+import click
 import pytest
 
 from jfeval.asking import Errand
+from jfeval.cli_options import take_engine
 from jfeval.engine import Engine
 from jfeval.errors import UserError
 from jfeval.executors.processes import in_processes
@@ -96,6 +98,15 @@ def test_a_worker_that_hangs_is_replaced_after_its_time(stubs, tmp_path):
         got = dict(pool.each(stubs.stall, [1, 2, 3, 4], lambda _, reason: reason))
     assert {item: got[item] for item in (1, 2, 4)} == {1: 1, 2: 2, 4: 4}
     assert "no word in 6 seconds; --item-timeout" in got[3]
+
+
+def test_how_long_to_wait_for_a_worker_can_be_said_wherever_there_are_workers():
+    assert take_engine({"workers": 2, "item_timeout": 5.0}).item_timeout == 5.0
+    assert take_engine({"executor": "ray", "item_timeout": 5.0}).item_timeout == 5.0
+    with pytest.raises(click.UsageError, match="give --workers 2 or more"):
+        take_engine({"item_timeout": 5.0})
+    with pytest.raises(click.UsageError, match="--gpus is for --executor ray"):
+        take_engine({"workers": 2, "gpus": 1.0})
 
 
 # shares
