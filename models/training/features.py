@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import vision_config
 from jfeval.models.training.data import Scenes
 from jfeval.models.training.encoders import LatentEncoder, alignment_target
+from jfeval.models.training.latents import LatentsSettings, encode_once
 from jfeval.models.training.part import Part
 
 FEATURES_FILE = "features.npy"
@@ -21,31 +21,16 @@ _COMPARED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesSettings:
+class FeaturesSettings(LatentsSettings):
     """Caching the training images' features."""
 
-    batch_size: int = 128
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the encoder runs in; float16 is stored."""
 
-
-@torch.no_grad()
 def cache_features(settings: FeaturesSettings, part: Part) -> dict[str, float]:
     """Encode every training image once: (N, tokens, width) float16."""
-    scenes, siglip = Scenes.open_train(part.inputs["data"]), part.inputs["contrastive"] / "siglip"
+    siglip = part.inputs["contrastive"] / "siglip"
     tower = alignment_target("contrastive", siglip, vision_config(siglip), seed=0)
     assert tower is not None
-    out: np.memmap | None = None
-    for start in range(0, len(scenes), settings.batch_size):
-        rows = np.arange(start, min(start + settings.batch_size, len(scenes)))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            features = tower(scenes.pixels(rows)).to(torch.float16).numpy()
-        if out is None:
-            out = np.lib.format.open_memmap(part.folder / FEATURES_FILE, "w+", np.float16, (len(scenes), *features.shape[1:]))
-        out[rows] = features
-    if out is None:
-        raise UserError(f"no training image in {part.inputs['data']}")
-    out.flush()
+    out = encode_once(Scenes.open_train(part.inputs["data"]), part, FEATURES_FILE, settings, tower)
     return {"features": float(len(out)), "tokens": float(out.shape[1]), "width": float(out.shape[2])}
 
 

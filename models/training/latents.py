@@ -1,11 +1,13 @@
 """The latents of every training image, computed once: the VAE is frozen throughout, so no step needs to encode an image again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.pipeline import VAE_FOLDER
@@ -25,22 +27,41 @@ class LatentsSettings:
 
 
 @torch.no_grad()
-def cache_latents(settings: LatentsSettings, part: Part) -> dict[str, float]:
-    """Encode every training image once: posterior means times the scaling factor, (N, C, h, w) float16."""
-    scenes = Scenes.open_train(part.inputs["data"])
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True).eval()
+def encode_once(scenes: Scenes, part: Part, file: str, settings: LatentsSettings, encode: Callable[[Tensor], Tensor]) -> np.memmap:
+    """Write what a frozen network makes of every training image into the part's folder, as float16 (N, ...).
+
+    Args:
+        scenes: The images.
+        part: Whose folder, and whose data are named where there is no image.
+        file: Name of the array's file.
+        settings: Batch size, and what the network runs in.
+        encode: Pixels (B, 3, S, S) to (B, ...).
+
+    Raises:
+        UserError: There is no training image.
+    """
     out: np.memmap | None = None
     for start in range(0, len(scenes), settings.batch_size):
         rows = np.arange(start, min(start + settings.batch_size, len(scenes)))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.dtype == "bfloat16"):
-            mean = vae.encode(scenes.pixels(rows), return_dict=False)[0].mean
-        latents = (mean.float() * vae.config["scaling_factor"]).to(torch.float16).numpy()
+            encoded = encode(scenes.pixels(rows)).to(torch.float16).numpy()
         if out is None:
-            shape = (len(scenes), *latents.shape[1:])
-            out = np.lib.format.open_memmap(part.folder / LATENTS_FILE, "w+", np.float16, shape)
-        out[rows] = latents
+            out = np.lib.format.open_memmap(part.folder / file, "w+", np.float16, (len(scenes), *encoded.shape[1:]))
+        out[rows] = encoded
     if out is None:
         raise UserError(f"no training image in {part.inputs['data']}")
     out.flush()
+    return out
+
+
+def cache_latents(settings: LatentsSettings, part: Part) -> dict[str, float]:
+    """Encode every training image once: posterior means times the scaling factor, (N, C, h, w) float16."""
+    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True).eval()
+    scale = vae.config["scaling_factor"]
+
+    def encode(pixels: Tensor) -> Tensor:
+        return vae.encode(pixels, return_dict=False)[0].mean.float() * scale
+
+    out = encode_once(Scenes.open_train(part.inputs["data"]), part, LATENTS_FILE, settings, encode)
     probe = np.asarray(out[:: max(1, len(out) // 2000)], np.float32)
     return {"latents": float(len(out)), "mean": float(probe.mean()), "std": float(probe.std())}

@@ -316,3 +316,22 @@ def janus(tmp_path_factory):
         JanusImageProcessorPil(size={"height": 16, "width": 16}, min_size=4), words, chat_template=template, num_image_tokens=4
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def by_hand():
+    """One option's loss, token by token, without padding."""
+
+    @torch.no_grad()
+    def loss(model, request, option):
+        inputs = model._inputs([request])
+        total = 0.0
+        for token in [*model.tokenizer.encode(option, add_special_tokens=False), model.tokenizer.eos_token_id]:
+            logits = model.model(**inputs).logits[0, -1]
+            total -= float(logits.log_softmax(-1)[token])
+            for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+                if name in inputs:
+                    inputs[name] = torch.cat([inputs[name], torch.tensor([[value]])], dim=1)
+        return total
+
+    return loss

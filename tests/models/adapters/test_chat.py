@@ -2,7 +2,6 @@ import io
 import shutil
 
 import pytest
-import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -51,7 +50,7 @@ def test_answers_are_those_of_transformers_own_greedy_search(model, requests):
     assert model.answer([request]) == [model.tokenizer.decode(tokens, skip_special_tokens=True).strip()]
 
 
-def test_option_losses_are_log_likelihoods_of_option_and_end(model, png):
+def test_option_losses_are_log_likelihoods_of_option_and_end(model, png, by_hand):
     options = ("yes", "red circle", "no")
     asked = [
         TextRequest(question="what ?", images=[png(0)], options=options),
@@ -62,19 +61,6 @@ def test_option_losses_are_log_likelihoods_of_option_and_end(model, png):
     for request, row in zip(asked, losses, strict=True):
         for option, loss in zip(request.options, row, strict=True):
             assert loss == pytest.approx(by_hand(model, request, option), abs=1e-4)
-
-
-@torch.no_grad()
-def by_hand(model, request, option):
-    """One option, token by token, without padding."""
-    inputs = model._inputs([request])
-    total = 0.0
-    for token in [*model.tokenizer.encode(option, add_special_tokens=False), model.tokenizer.eos_token_id]:
-        logits = model.model(**inputs).logits[0, -1]
-        total -= float(logits.log_softmax(-1)[token])
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[token]])], dim=1)
-        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    return total
 
 
 def test_placeholders_say_where_images_stand():

@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from jfeval.errors import UserError
@@ -52,7 +51,7 @@ def test_answers_do_not_depend_on_the_batch(model, requests):
     assert len(set(together)) > 1
 
 
-def test_option_losses_are_log_likelihoods_whatever_the_padding(model, png):
+def test_option_losses_are_log_likelihoods_whatever_the_padding(model, png, by_hand):
     options = ("yes", "red circle", "no")
     asked = [
         TextRequest(question="what ?", images=[png(0, (16, 24))], options=options),
@@ -61,19 +60,6 @@ def test_option_losses_are_log_likelihoods_whatever_the_padding(model, png):
     for request, row in zip(asked, model.option_losses(asked), strict=True):
         for option, loss in zip(request.options, row, strict=True):
             assert loss == pytest.approx(by_hand(model, request, option), abs=1e-4)
-
-
-@torch.no_grad()
-def by_hand(model, request, option):
-    """One option, token by token, without padding."""
-    inputs = model._inputs([request])
-    total = 0.0
-    for token in [*model.tokenizer.encode(option, add_special_tokens=False), model.tokenizer.eos_token_id]:
-        logits = model.model(**inputs).logits[0, -1]
-        total -= float(logits.log_softmax(-1)[token])
-        for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):
-            inputs[name] = torch.cat([inputs[name], torch.tensor([[value]])], dim=1)
-    return total
 
 
 def test_a_folder_that_is_wrong_or_not_whole_says_what(qwen2_vl, tmp_path):
