@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.benchmarks.photo_sets import Settings, photo_judge, photo_results
+from jfeval.benchmarks.prompt_files import asked_prompt, identity_of, protocols_under, rules_of, with_prompts
 from jfeval.benchmarks.ready import ReadySet, by_stem
 from jfeval.benchmarks.scene_sets import PROTOCOL, SceneFeatures, scene_results
 from jfeval.benchmarks.scorers.image_recipes import RECIPES
 from jfeval.errors import UserError, unknown
 from jfeval.fetching.lock import fetched_folder
-from jfeval.schema import Edition, ImageRequest, JsonObject, Judged, Metric, Sample, Score
+from jfeval.schema import Edition, JsonObject, Judged, Metric, Sample, Score
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Judge
@@ -28,7 +29,7 @@ class ImageSet(ABC):
     The official edition's protocols are the recipes by which images reach Inception; what is seen under each is stored apart.
 
     Args:
-        settings: Where weights, reference and CLIP are.
+        settings: Which prompts are drawn from, and where weights, reference and CLIP are.
     """
 
     name: str
@@ -39,12 +40,13 @@ class ImageSet(ABC):
 
     def __init__(self, settings: Settings = _DEFAULTS) -> None:
         self.settings = settings
+        self.protocols = protocols_under(self.protocols, settings)
         self._data: Path | None = None
 
     def protocols_of(self, edition: Edition) -> tuple[str, ...]:
         """Return the recipes of the official edition, or the features of the shapes edition."""
         self._check(edition)
-        return tuple(RECIPES) if edition == "official" else (PROTOCOL,)
+        return protocols_under(tuple(RECIPES) if edition == "official" else (PROTOCOL,), self.settings)
 
     def locate(self, data: Path | None) -> None:
         """Say where the official data lies, which `samples` does otherwise."""
@@ -52,6 +54,10 @@ class ImageSet(ABC):
 
     def samples(self, edition: Edition, *, seed: int, data: Path | None = None) -> list[Sample]:
         """List every prompt in order; see `Benchmark.samples`. The data folder is remembered: its images are the usual reference."""
+        return with_prompts(self._samples(edition, seed, data), self.settings)
+
+    def _samples(self, edition: Edition, seed: int, data: Path | None) -> list[Sample]:
+        """List the benchmark's own prompts."""
         self._check(edition)
         if edition == "official":
             self._data = data
@@ -62,9 +68,9 @@ class ImageSet(ABC):
 
     def data_identity(self, edition: Edition, *, seed: int, data: Path | None = None) -> JsonObject:
         """Return where prompts come from and their hash; the reference is part of the judge's identity."""
-        samples = self.samples(edition, seed=seed, data=data)
-        content = json.dumps([[s.id, s.task, s.reference, _prompt(s)] for s in samples], sort_keys=True)
-        counted: JsonObject = {"rows": len(samples), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+        samples = self._samples(edition, seed, data)
+        content = json.dumps([[s.id, s.task, s.reference, asked_prompt(s)] for s in samples], sort_keys=True)
+        counted: JsonObject = {"rows": len(samples), "sha256": hashlib.sha256(content.encode()).hexdigest(), **identity_of(self.settings)}
         if edition == "shapes":
             return {"name": f"{self.name}-shapes", "seed": seed, **counted}
         return {**self._source(self._folder()), **counted}
@@ -84,11 +90,17 @@ class ImageSet(ABC):
             raise unknown(f"protocol of {self.name} ({edition})", protocol, allowed)
         if edition == "shapes":
             return SceneFeatures()
-        return photo_judge(self.settings, protocol, lambda: self._reference(self._folder()))
+        return photo_judge(self.settings, rules_of(protocol), lambda: self._reference(self._folder()))
 
     def score_set(self, judged: Judged, *, protocol: str) -> tuple[list[Score], list[Metric]]:
-        """Turn what was seen into the distance and what stands beside it; see `scene_results` and `photo_results`."""
-        if protocol == PROTOCOL:
+        """Turn what was seen into the distance and what stands beside it; see `scene_results` and `photo_results`.
+
+        Raises:
+            UserError: An unknown protocol, or nothing to compare.
+        """
+        if protocol not in self.protocols:
+            raise unknown(f"protocol of {self.name}", protocol, self.protocols)
+        if rules_of(protocol) == PROTOCOL:
             return scene_results(judged, protocol=protocol, categories=self.categories)
         return photo_results(judged, protocol=protocol, cache=self.settings.cache, categories=self.categories)
 
@@ -129,7 +141,3 @@ class ImageSet(ABC):
 def evenly(count: int, wanted: int) -> list[int]:
     """Return ``wanted`` positions of ``count``, evenly spaced from the first."""
     return [i * count // wanted for i in range(wanted)]
-
-
-def _prompt(sample: Sample) -> str:
-    return sample.request.prompt if isinstance(sample.request, ImageRequest) else ""

@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from jfeval.benchmarks.features import ImageFile, Network, in_archive, in_folder, mixed_sizes
 from jfeval.benchmarks.fid_metrics import FULL, frechet_metrics, kernel_metric, label, with_influence
+from jfeval.benchmarks.prompt_files import PromptSettings, asked_prompt
 from jfeval.benchmarks.reference import Reference, ReferenceSource, stored_reference
 from jfeval.benchmarks.scorers.clip_folder import PUBLISHED
 from jfeval.benchmarks.scorers.clip_score import FORMS, ClipScore
@@ -24,7 +25,7 @@ from jfeval.benchmarks.scorers.image_recipes import RECIPES
 from jfeval.benchmarks.scorers.inception import WEIGHTS, Inception
 from jfeval.errors import UserError
 from jfeval.fetching.lock import fetched_folder
-from jfeval.schema import ImageRequest, JsonObject, Judged, Metric, Sample, Score
+from jfeval.schema import JsonObject, Judged, Metric, Sample, Score
 from jfeval.stats import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ _PAPER = "JanusFlow's number is FID-30k after GigaGAN's script; its resolution o
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the official edition needs beside its prompts; the shapes edition reads none of it."""
+class Settings(PromptSettings):
+    """Which prompts are drawn from, and what the official edition needs; of the rest the shapes edition reads nothing."""
 
     weights: Path | None = None
     """Inception's converted weights; by default where `jfeval data fetch inception` stores them."""
@@ -61,7 +62,8 @@ class Settings:
     """Take another number of prompts or reference images than the published one."""
 
     def __post_init__(self) -> None:
-        """Check what needs no file."""
+        """Check the prompts, and what needs no file."""
+        super().__post_init__()
         if self.clip_form not in FORMS:
             raise ValueError(f"clip_form must be one of {', '.join(FORMS)}, not {self.clip_form}")
         if self.images < 0:
@@ -99,7 +101,7 @@ class PhotoFeatures:
             {"size": f"{image.width}x{image.height}", "features": pack(row)} for image, row in zip(pictures, rows, strict=True)
         ]
         if self._clip is not None:
-            prompts = [_prompt(sample) for sample, images in work for _ in images]
+            prompts = [asked_prompt(sample) for sample, images in work for _ in images]
             for one, score in zip(seen, self._clip.scores(pictures, prompts), strict=True):
                 one[CLIP] = score
         found = iter(seen)
@@ -234,9 +236,3 @@ def _clip(scores: Sequence[Score], judge: JsonObject, protocol: str) -> list[Met
     )
     metric = Metric(name=CLIP, protocol=protocol, value=mean, n=len(values), clusters=len(values), se=se, detail=detail)
     return [replace(metric, ci_low=mean - half, ci_high=mean + half)]
-
-
-def _prompt(sample: Sample) -> str:
-    if not isinstance(sample.request, ImageRequest):
-        raise UserError(f"sample {sample.id} asks for no image")
-    return sample.request.prompt

@@ -19,6 +19,8 @@ ORIGINAL = "original"
 _FILE = re.compile(r"file:[0-9a-f]{64}")
 _MAX_BYTES, _MAX_PROMPT = 64_000_000, 20_000
 _MARK = "-prompts-"
+_ORIGINAL_PROMPT = "prompt"
+"""Key of a reference, as GenEval's own rows have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +74,27 @@ def with_prompts(samples: Sequence[Sample], settings: PromptSettings) -> list[Sa
     if settings.prompts_file is None or not settings.prompts_file.is_file():
         raise UserError(f"the file of rewritten prompts is not here ({settings.prompts}); name it by --set-benchmark prompts_file=FILE")
     prompts = _read(settings.prompts_file, [sample.id for sample in samples])
-    return [
-        replace(sample, request=replace(sample.request, prompt=prompts[sample.id])) if isinstance(sample.request, ImageRequest) else sample
-        for sample in samples
-    ]
+    return [_rewritten(sample, prompts[sample.id]) for sample in samples]
+
+
+def asked_prompt(sample: Sample) -> str:
+    """Return the prompt that a sample's picture is judged by: the benchmark's own, whatever it was drawn from.
+
+    Raises:
+        UserError: The sample asks for no picture.
+    """
+    if not isinstance(sample.request, ImageRequest):
+        raise UserError(f"sample {sample.id} asks for no image")
+    stated = sample.reference.get(_ORIGINAL_PROMPT)
+    return stated if isinstance(stated, str) else sample.request.prompt
+
+
+def _rewritten(sample: Sample, prompt: str) -> Sample:
+    """Ask for a picture of another prompt; the reference keeps the benchmark's own, where it does not hold it already."""
+    if not isinstance(sample.request, ImageRequest):
+        return sample
+    reference = {_ORIGINAL_PROMPT: sample.request.prompt, **sample.reference}
+    return replace(sample, request=replace(sample.request, prompt=prompt), reference=reference)
 
 
 def _read(path: Path, ids: Sequence[str]) -> dict[str, str]:

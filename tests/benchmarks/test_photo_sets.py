@@ -142,6 +142,17 @@ def test_the_clip_score_stands_beside_with_its_recipe(mjhq, tmp_path, see, means
     assert (metric.better, metric.headline) == ("higher", False)
     assert "CLIP ViT-L/14; prefix '', resize bicubic to 224" in metric.detail
     assert scores[3].values["clip_score"] == pytest.approx(20.3)
+    # pictures of rewritten prompts are held against the published ones, under names of their own
+    rewritten = tmp_path / "rewritten.txt"
+    rewritten.write_text("a\n" * 40)
+    other = MJHQ(settings(tmp_path, clip=tmp_path, prompts_file=rewritten))
+    name = other.protocols_of("official")[0]
+    _, again = results(other, mjhq, see, protocol=name)
+    assert again["clip_score", ""].value == metric.value
+    assert again["fid_40", ""].value == found["fid_40", ""].value
+    assert {one.protocol for one in again.values()} == {name}
+    assert name.startswith("gigagan-prompts-")
+    assert other.judge_under("official", name).identity()["recipe"] == "gigagan"
     with pytest.raises(ValueError, match="clip_form must be one of plain, gigagan, not plane"):
         Settings(clip_form="plane")
 

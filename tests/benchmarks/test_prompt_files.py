@@ -3,8 +3,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from jfeval.benchmarks.coco import COCO
 from jfeval.benchmarks.geneval import GenEval, Settings
-from jfeval.benchmarks.prompt_files import rules_of
+from jfeval.benchmarks.mjhq import MJHQ
+from jfeval.benchmarks.prompt_files import asked_prompt, rules_of
+from jfeval.benchmarks.scene_sets import read_scene
+from jfeval.benchmarks.shapes.render import render
 from jfeval.cli import main
 from jfeval.errors import UserError
 from jfeval.plan import make_plan
@@ -101,7 +105,7 @@ def test_dpg_takes_them_too(tmp_path):
     path.write_text("".join(f"prompt {index}\n" for index in range(len(plain))))
     benchmark = DPG(DpgSettings(prompts_file=path))
     sample = benchmark.samples("shapes", seed=0)[1]
-    assert (sample.request.prompt, sample.reference) == ("prompt 1", plain[1].reference)
+    assert (sample.request.prompt, sample.reference) == ("prompt 1", {"prompt": plain[1].request.prompt, **plain[1].reference})
     assert [rules_of(name) for name in benchmark.protocols] == ["official", "fixed"]
     assert all("-prompts-" in name for name in benchmark.protocols)
     seen = Judgement(sample_id=sample.id, observations=({"answers": ["yes"] * len(sample.reference["questions"])},))
@@ -111,6 +115,30 @@ def test_dpg_takes_them_too(tmp_path):
         assert {metric.protocol for metric in benchmark.aggregate(scores, protocol=name)} == {name}
     with pytest.raises(UserError, match="unknown protocol of dpg 'official'"):
         benchmark.score(sample, seen, protocol="official")
+
+
+@pytest.mark.parametrize("kind", [MJHQ, COCO])
+def test_sets_of_pictures_take_them_too(kind, tmp_path, see):
+    plain = kind().samples("shapes", seed=0)
+    path = tmp_path / "p.txt"
+    path.write_text("".join(f"prompt {index}\n" for index in range(len(plain))))
+    settings = benchmark_settings(kind.name, {"prompts_file": str(path)}, [])
+    benchmark = kind(settings)
+    samples = benchmark.samples("shapes", seed=0)
+    assert (samples[1].request.prompt, asked_prompt(samples[1])) == ("prompt 1", plain[1].request.prompt)
+    assert samples[1].reference["things"] == plain[1].reference["things"]
+    (name,) = benchmark.protocols_of("shapes")
+    assert (name, rules_of(name)) == (f"random-conv-32-prompts-{settings.prompts[5:17]}", "random-conv-32")
+    assert all("-prompts-" in one for one in (*benchmark.protocols, *benchmark.protocols_of("official")))
+    mine, own = (one.data_identity("shapes", seed=0) for one in (benchmark, kind()))
+    assert mine == {**own, "prompts": settings.prompts}
+    some = samples[:3]
+    judged = see(some, [render(read_scene(sample)) for sample in some], benchmark.judge_under("shapes", name))
+    _, metrics = benchmark.score_set(judged, protocol=name)
+    assert {metric.protocol for metric in metrics} == {name}
+    for use in (lambda: benchmark.judge_under("shapes", "random-conv-32"), lambda: benchmark.score_set(judged, protocol="random-conv-32")):
+        with pytest.raises(UserError, match="unknown protocol"):
+            use()
 
 
 def test_rewritten_prompts_are_written_for_other_generators(tmp_path, rewritten):
