@@ -4,7 +4,7 @@ What the settings leave open is what the pipeline itself does in its call, and s
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from jfeval.schema import ImageJob, JsonObject
 INDEX = "model_index.json"
 _RECIPE = {"num_steps": "num_inference_steps", "guidance_scale": "guidance_scale", "negative_prompt": "negative_prompt"}
 """Our names of settings, and the pipelines'."""
+_BINNED = (32, 64, 128)
+"""Sides of latents for which PixArt-alpha's pipeline has a list of image sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +138,27 @@ def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:  # noqa
     given: dict[str, Any] = {name: value for key, name in _RECIPE.items() if (value := getattr(settings, key)) not in (None, "")}
     if settings.size is not None:
         given |= {"height": settings.size, "width": settings.size}
+    given |= _unsupported(pipeline, known)
     for name in given:
         if name not in known:
             raise UserError(f"{type(pipeline).__name__} has no setting {name}; leave it out")
     return given
+
+
+def _unsupported(pipeline: Any, known: Collection[str]) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline
+    """Return switches of the PixArt family that are on by default and do nothing or fail here, off, so that the recipe says what is done.
+
+    Source: diffusers' PixArtAlphaPipeline: sides are rounded to those of a list, which it has for three sizes of latents, and prompts are
+    cleaned only where two packages are installed.
+    """
+    from diffusers.utils import is_bs4_available, is_ftfy_available
+
+    found: dict[str, Any] = {}
+    if type(pipeline).__name__ == "PixArtAlphaPipeline" and pipeline.transformer.config.sample_size not in _BINNED:
+        found["use_resolution_binning"] = False
+    if "clean_caption" in known and not (is_bs4_available() and is_ftfy_available()):
+        found["clean_caption"] = False
+    return found
 
 
 def recipe(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline

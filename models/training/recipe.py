@@ -35,6 +35,7 @@ KINDS = {
     "features": "jfeval.models.training.features:cache_features",
     "stage": "jfeval.models.training.stages:train_stage",
     "export": "jfeval.models.training.export:export",
+    "diffusion": "jfeval.models.training.diffusion_part:train_diffusion",
 }
 """Kind of part to the function that makes it; its parameter ``settings`` is annotated with the kind's settings dataclass."""
 
