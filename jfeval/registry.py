@@ -42,6 +42,7 @@ MODELS: Mapping[str, str] = {
     "folder": "jfeval.models.adapters.folder:load",
     "answers": "jfeval.models.adapters.answers:load",
     "nearest-caption": "jfeval.models.adapters.retrieval:load",
+    "majority-answer": "jfeval.models.adapters.majority:load",
 }
 BENCHMARKS: Mapping[str, str] = {
     "geneval": "jfeval.benchmarks.geneval:GenEval",

@@ -5,23 +5,19 @@ What it scores is what memory alone can reach; a model that draws must do better
 
 import hashlib
 import io
-import itertools
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jfeval.errors import UserError
+from jfeval.models.adapters.nearest import SIMILARITY, TextIndex
 from jfeval.schema import ImageJob, JsonObject
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_WORD = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,7 @@ def load(settings: Settings) -> "NearestCaption":
 
 
 class NearestCaption:
-    """Finds captions by the cosine of their word and word-pair counts, weighted by rarity; ties are broken by the image's seed.
+    """Finds captions by their words, see `TextIndex`; ties are broken by the image's seed.
 
     Args:
         data: Folder with ``scenes/train-*.parquet`` (columns captions and image).
@@ -64,41 +60,17 @@ class NearestCaption:
             np.arange(sum(len(t) for t in self._tables)), [len(r) for t in self._tables for r in t.column("captions").to_pylist()]
         )
         self._digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
-        self._index(captions)
+        self._index = TextIndex(captions)
         self._found: dict[str, np.ndarray] = {}
-
-    def _index(self, captions: Sequence[str]) -> None:
-        from scipy.sparse import csr_matrix
-
-        self._columns: dict[str, int] = {}
-        values: list[float] = []
-        columns: list[int] = []
-        ends = [0]
-        for caption in captions:
-            for term, count in terms(caption).items():
-                columns.append(self._columns.setdefault(term, len(self._columns)))
-                values.append(count)
-            ends.append(len(columns))
-        counts = csr_matrix((np.array(values, np.float32), np.array(columns), np.array(ends)), shape=(len(captions), len(self._columns)))
-        self._rarity = np.log((1 + len(captions)) / (1 + np.bincount(counts.indices, minlength=len(self._columns)))).astype(np.float32) + 1
-        weighted: Any = counts.multiply(self._rarity).tocsr()
-        lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-        self._lengths = np.maximum(lengths, 1e-9)
-        self._weights = weighted
 
     def identity(self) -> JsonObject:
         """Return the hash of the captions searched."""
-        return {"model": self.name, "captions": self._digest, "recipe": {"similarity": "tf-idf cosine, words and pairs"}}
+        return {"model": self.name, "captions": self._digest, "recipe": {"similarity": SIMILARITY}}
 
     def nearest(self, prompt: str) -> np.ndarray:
         """Return the scenes (K,) whose caption is nearest, all that tie."""
         if prompt not in self._found:
-            query = np.zeros(len(self._columns), np.float32)
-            for term, count in terms(prompt).items():
-                if term in self._columns:
-                    query[self._columns[term]] = count
-            similarity = (self._weights @ (query * self._rarity)) / self._lengths
-            self._found[prompt] = np.unique(self._scene[similarity >= similarity.max() - 1e-6])
+            self._found[prompt] = np.unique(self._scene[self._index.nearest(prompt)])
         return self._found[prompt]
 
     def generate(self, jobs: Sequence[ImageJob]) -> "list[Image]":
@@ -115,9 +87,3 @@ class NearestCaption:
                 return Image.open(io.BytesIO(table.column("image")[row].as_py()["bytes"])).convert("RGB")
             row -= len(table)
         raise IndexError(row)
-
-
-def terms(text: str) -> Counter[str]:
-    """Count words and neighbouring pairs of words, lower-cased."""
-    words = _WORD.findall(text.lower())
-    return Counter([*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))])
