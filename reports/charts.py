@@ -8,6 +8,7 @@ from jfeval.reports.naming import run_names
 from jfeval.reports.table import Cell
 from jfeval.reports.tables import Group, main_metrics
 from jfeval.reports.text import label, one_line, width
+from jfeval.schema import Metric
 
 WIDTH = 640
 """Width of a chart in its own units; the page scales it."""
@@ -69,7 +70,7 @@ class Chart:
 
 
 def task_chart(group: Group) -> Chart | None:
-    """Lay out a group's tasks and headline number, one mark per run; None when the group has no task numbers.
+    """Lay out a group's tasks and their number over all tasks or the headline, one mark per run; None when the group has no task numbers.
 
     Runs beyond `SERIES` are left to the tables.
     """
@@ -77,7 +78,7 @@ def task_chart(group: Group) -> Chart | None:
     names = run_names([run.record() for run in runs])
     metrics = [run.metrics(group.protocol) for run in runs]
     numbers = [main_metrics(one) for one in metrics]
-    headlines = [next((m for m in one if m.headline), None) for one in metrics]
+    headlines = [_total(one) for one in metrics]
     lines: list[tuple[str, bool, list[Cell]]] = []
     for task in [*dict.fromkeys(task for one in numbers for task in one), ""]:
         found = [one.get(task) for one in numbers] if task else headlines
@@ -88,6 +89,13 @@ def task_chart(group: Group) -> Chart | None:
     if not any(not total for _, total, _ in lines):
         return None
     return _lay_out(f"{group.title}: tasks", names, lines)
+
+
+def _total(metrics: Sequence[Metric]) -> Metric | None:
+    """Return what tasks are drawn beside: the same number over all tasks, else the headline."""
+    names = {metric.name for metric in main_metrics(metrics).values()}
+    same = next((metric for metric in metrics if metric.name in names and not metric.task), None)
+    return same or next((metric for metric in metrics if metric.headline), None)
 
 
 def _lay_out(title: str, names: Sequence[str], lines: Sequence[tuple[str, bool, Sequence[Cell]]]) -> Chart:

@@ -8,7 +8,7 @@ from jfeval.reports.naming import difference_words, differences, model_words, wi
 from jfeval.reports.separation import NOTE, Standings
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.tables import Group, group_runs, metric_cell
-from jfeval.reports.text import benchmark_label, edition_words
+from jfeval.reports.text import benchmark_label, edition_words, label
 from jfeval.schema import Metric, RunRecord
 from jfeval.store import Store
 
@@ -77,8 +77,9 @@ def _column(group: Group, metric: Metric | None) -> Column:
     detail = f"{number} under protocol {group.protocol}. {'' if metric is None else metric.detail}".strip()
     if metric is not None and metric.better == "lower":
         detail += " Lower is better."
-    key = f"{group.benchmark}.{group.protocol}"
-    return Column(key=key, label=f"{name} ({group.protocol})", kind="metric", detail=detail, group=GROUPS[group.draws])
+    apart = f", {label(group.number)}" if group.number else ""
+    key = ".".join(part for part in (group.benchmark, group.protocol, group.number) if part)
+    return Column(key=key, label=f"{name} ({group.protocol}{apart})", kind="metric", detail=detail, group=GROUPS[group.draws])
 
 
 def _row_for(rows: dict[tuple[str, int], _Row], record: RunRecord, place: int) -> _Row:

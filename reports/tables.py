@@ -1,6 +1,8 @@
 """The tables of a report: leaderboards, and a run's tasks."""
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jfeval.reports.naming import difference_words, differences, model_words, run_names, withheld
@@ -15,6 +17,8 @@ from jfeval.store import Store
 NOT_RANKED = ("prompt_any",)
 """Numbers that a leaderboard leaves to the task table: they grow with the number of tries and do not rank models."""
 
+_SIZED = re.compile(r"(.+)_([0-9]+k?)(_corrected)?")
+"""A distance that depends on how many images it is of and is named for them, such as ``fid_30k``."""
 _LAST = 1_000_000
 _SAME = 5e-4
 
@@ -28,12 +32,15 @@ class Group:
     protocol: str
     complete: bool
     runs: tuple[Store, ...]
+    number: str = ""
+    """The headline number, where runs under this protocol have different ones, as FID-10k and FID-30k; empty where they agree."""
 
     @property
     def title(self) -> str:
         """Name the group in a few words."""
+        number = f", {label(self.number)}" if self.number else ""
         whole = "" if self.complete else ", incomplete runs (not to be ranked)"
-        return f"{benchmark_label(self.benchmark)}, {self.edition} edition, protocol {self.protocol}{whole}"
+        return f"{benchmark_label(self.benchmark)}, {self.edition} edition, protocol {self.protocol}{number}{whole}"
 
     @property
     def primary(self) -> bool:
@@ -57,7 +64,7 @@ def draws(store: Store) -> bool:
 
 
 def group_runs(stores: Sequence[Store]) -> list[Group]:
-    """Put runs together only where benchmark, edition, protocol and wholeness agree; complete runs come first.
+    """Put runs together only where benchmark, edition, protocol, wholeness and headline number agree; complete runs come first.
 
     Within a group the best headline number comes first; ties go by model, seed, fingerprint and folder name.
     So the order of `stores` is of no account.
@@ -69,8 +76,11 @@ def group_runs(stores: Sequence[Store]) -> list[Group]:
             found.setdefault((record.benchmark, record.edition, protocol, status(record).complete), []).append(store)
     groups = []
     for (benchmark, edition, protocol, complete), runs in sorted(found.items(), key=lambda item: (*item[0][:3], not item[0][3])):
-        ordered = tuple(sorted(runs, key=lambda run: _rank(run, protocol)))
-        groups.append(Group(benchmark=benchmark, edition=edition, protocol=protocol, complete=complete, runs=ordered))
+        alike = _by_headline(runs, protocol)
+        for number, own in alike.items():
+            ordered = tuple(sorted(own, key=lambda run: _rank(run, protocol)))
+            apart = number if len(alike) > 1 else ""
+            groups.append(Group(benchmark=benchmark, edition=edition, protocol=protocol, complete=complete, runs=ordered, number=apart))
     return groups
 
 
@@ -163,24 +173,43 @@ def task_table(store: Store, protocol: str | None = None, *, name: str = "") -> 
     mark = status(record).mark
     title = f"{benchmark_label(record.benchmark)}, {record.edition} edition, protocol {protocol}: {name or run_names([record])[0]}"
     notes = [f"{label(m.name)}: {m.detail}" for m in over_all if m.detail]
+    notes += [
+        f"{label(name)} is of a task's images alone: another number than one of all images, with a larger bias. Not to be read beside it."
+        for name in more
+        if name in _of_other_sizes(metrics)
+    ]
     notes += [f"To hold against the paper: {_task_label(m)}. {m.paper}" for m in metrics if m.paper and record.edition == "official"]
     notes = [*([f"Not a full run: {mark}."] if mark else []), *notes, "Brackets: 95 % interval over prompts."]
     return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=tuple(notes), totals=tuple(totals))
 
 
 def main_metrics(metrics: Sequence[Metric]) -> dict[str, Metric]:
-    """Return by task the metric that it is quoted by: ``task`` where there is one, else the first that it has."""
+    """Return by task the metric that it is quoted by: ``task`` where there is one, else the first that may stand beside all tasks'."""
     found: dict[str, Metric] = {}
+    apart = _of_other_sizes(metrics)
     for metric in metrics:
-        if metric.task and (metric.task not in found or metric.name == "task"):
+        if metric.task and metric.name not in apart and (metric.task not in found or metric.name == "task"):
             found[metric.task] = metric
     return found
 
 
 def _board_metric(metrics: Sequence[Metric]) -> str:
-    """Return the name of the metric whose tasks stand in a leaderboard: ``task`` where there is one, else the first that has a task."""
-    names = [metric.name for metric in metrics if metric.task]
+    """Return the name of the metric whose tasks stand in a leaderboard; see `main_metrics`."""
+    names = [metric.name for metric in main_metrics(metrics).values()]
     return "task" if "task" in names or not names else names[0]
+
+
+def _of_other_sizes(metrics: Sequence[Metric]) -> set[str]:
+    """Name the tasks' distances that are of another number of images than the same distance over all tasks, as FID-3k beside FID-30k.
+
+    They never stand in one column, nor in a ranking.
+    """
+    whole: dict[str, set[str]] = defaultdict(set)
+    for metric in metrics:
+        if not metric.task and (found := _SIZED.fullmatch(metric.name)):
+            whole[found[1]].add(found[2])
+    sized = {metric.name: found for metric in metrics if metric.task and (found := _SIZED.fullmatch(metric.name))}
+    return {name for name, found in sized.items() if found[1] in whole and found[2] not in whole[found[1]]}
 
 
 def _column_order(metric: Metric) -> int:
@@ -232,6 +261,17 @@ def _detail(metrics: Sequence[Metric], name: str) -> str:
 def _finished(record: RunRecord) -> int:
     """Return how many prompts a run has answered."""
     return record.counts.finished
+
+
+def _by_headline(runs: Sequence[Store], protocol: str) -> Mapping[str, Sequence[Store]]:
+    """Sort runs by the name of their headline number; those that have none stand with the first."""
+    found: dict[str, list[Store]] = defaultdict(list)
+    for run in runs:
+        found[next((metric.name for metric in run.metrics(protocol) if metric.headline), "")].append(run)
+    nameless = found.pop("", []) if len(found) > 1 else []
+    named = dict(sorted(found.items()))
+    next(iter(named.values())).extend(nameless)
+    return named
 
 
 def _rank(store: Store, protocol: str) -> tuple[float, str, int, str, str]:

@@ -20,6 +20,8 @@ _BENCHMARKS = {
     "pope": "POPE",
 }
 
+_SHORT = {"fid": "FID", "kid": "KID", "clip": "CLIP"}
+_SIZE = re.compile(r"\bFID ([0-9]+k?)\b")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 
 
@@ -61,10 +63,11 @@ def benchmark_label(name: str) -> str:
 def label(name: str) -> str:
     """Return a task's or metric's name as people read it.
 
-    >>> label("two_object")
-    'two object'
+    >>> label("two_object"), label("fid_30k_corrected")
+    ('two object', 'FID-30k corrected')
     """
-    return one_line(name.replace("_", " "), 80)
+    words = " ".join(_SHORT.get(word, word) for word in name.replace("_", " ").split(" "))
+    return one_line(_SIZE.sub(r"FID-\1", words), 80)
 
 
 def edition_words(edition: Edition | str, *benchmarks: str) -> str:
@@ -77,6 +80,7 @@ def edition_words(edition: Edition | str, *benchmarks: str) -> str:
     name = " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
     words = {
         "shapes": f"shapes: an embedded synthetic world, not comparable with published {name} numbers",
+        "shapes-small": f"shapes-small: an easier synthetic world for sweeps of trainings, comparable with no other {name} numbers",
         "official": f"official: the published {name} data, judged by its published rules",
     }
     return words.get(edition, f"{clean(edition, 80)}: an edition that this report does not know; compare only with itself")

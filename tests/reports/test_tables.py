@@ -3,12 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from jfeval.reports.charts import task_chart
 from jfeval.reports.frames import metrics_frame, samples_frame
+from jfeval.reports.overview import overview
 from jfeval.reports.recipe import recipe_tables
 from jfeval.reports.status import status
-from jfeval.reports.tables import leaderboard, task_table
+from jfeval.reports.tables import group_runs, leaderboard, task_table
 from jfeval.reports.text import edition_words
-from jfeval.schema import Counts
+from jfeval.schema import Counts, Metric
 
 
 def column(table, key):
@@ -135,3 +137,64 @@ def test_replaced_protocols_are_read_from_their_own_folder(make_store):
     titles = [t.title for t in leaderboard([store])]
     assert titles == ["GenEval, shapes edition, protocol official", "GenEval, shapes edition, protocol strict"]
     assert leaderboard([store])[1].rows[0][2].value == 0.125
+
+
+# distances of sets, which depend on how many images they are of
+
+
+@pytest.fixture
+def drawn_set(make_store):
+    """Return a function that writes a run of MJHQ's form with a distance of so many images, and of 3,000 in each category."""
+
+    def write(size, value, **changes):
+        store = make_store(prompts=1, benchmark="mjhq", edition="official", protocol="gigagan", **changes)
+
+        def metric(name, number, **more):
+            return Metric(name=name, protocol="gigagan", value=number, n=3000, clusters=3000, se=0.01, better="lower", **more)
+
+        metrics = [metric(f"fid_{size}", value, headline=True), metric(f"fid_{size}_corrected", value - 1), metric("kid", 0.002)]
+        for task in ("animals", "art"):
+            metrics += [metric("fid_3k", value + 20, task=task), metric("kid", 0.003, task=task)]
+        store.write_results("gigagan", store.scores(), metrics)
+        return store
+
+    return write
+
+
+def test_a_category_s_fid_3k_stands_in_no_column_with_the_whole_set_s(drawn_set):
+    store = drawn_set("30k", 9.5)
+    (board,) = leaderboard([store])
+    shown = {c.key: c.label for c in board.columns if c.kind == "metric"}
+    assert shown == {
+        "fid_30k": "FID-30k",
+        "kid.animals": "animals",
+        "kid.art": "art",
+        "fid_30k_corrected": "FID-30k corrected",
+        "kid": "KID",
+    }
+    table = task_table(store)
+    assert [c.label for c in table.columns][:3] == ["task", "score", "FID-3k"]
+    by_row = {row[0].value: [cell.value for cell in row[1:3]] for row in table.rows}
+    assert by_row["animals, KID"] == [0.003, 29.5]
+    assert by_row["FID-30k"] == [9.5, None]
+    assert any(note.startswith("FID-3k is of a task's images alone") for note in table.notes)
+    chart = task_chart(*group_runs([store]))
+    assert [(row.label, row.marks[0].text) for row in chart.rows] == [("animals", "0.003"), ("art", "0.003"), ("KID", "0.002")]
+
+
+def test_fid_10k_and_fid_30k_are_never_ranked_together(drawn_set, make_store):
+    stores = [drawn_set("30k", 9.5, model="a"), drawn_set("10k", 11.0, model="b"), drawn_set("30k", 9.7, model="c")]
+    ten, thirty = leaderboard(stores)
+    assert ten.title == "MJHQ-30K, official edition, protocol gigagan, FID-10k"
+    assert thirty.title == "MJHQ-30K, official edition, protocol gigagan, FID-30k"
+    assert [cell.value for cell in column(ten, "model")] == ["b"]
+    assert [cell.value for cell in column(thirty, "model")][:2] == ["a", "c"]
+    assert "fid_10k" not in {c.key for c in thirty.columns}
+    assert [cell.standing for cell in column(ten, "fid_10k")] == [""]
+    (table,) = overview([*stores, make_store(prompts=2, edition="official", model="a")])
+    labels = [c.label for c in table.columns if c.kind == "metric"]
+    assert labels == ["GenEval (official)", "MJHQ-30K (gigagan, FID-10k)", "MJHQ-30K (gigagan, FID-30k)"]
+    assert [cell.value for cell in column(table, "mjhq.gigagan.fid_10k")].count(None) == 2
+    assert [cell.value for cell in column(table, "mjhq.gigagan.fid_30k")].count(None) == 1
+    # runs of one size need no such name
+    assert leaderboard(stores[:1])[0].title == "MJHQ-30K, official edition, protocol gigagan"
