@@ -73,6 +73,8 @@ class Benchmark(Protocol):
 class SetBenchmark(Benchmark, Protocol):
     """A benchmark whose numbers are of the set of outputs, not means over them, and whose editions may differ in protocol and judge.
 
+    Numbers by networks that learned from captions stand in ``trained_on_captions``, where it has such: an ablation refuses them in claims.
+
     It has no use for ``score`` and ``aggregate``: the harness calls ``score_set``.
     """
 
@@ -86,6 +88,10 @@ class SetBenchmark(Benchmark, Protocol):
 
     def locate(self, data: Path | None) -> None:
         """Say where the official data lies, for a judge that looks at it; a stored run is scored again without `samples` being called."""
+        ...
+
+    def files_for(self, judge: JsonObject) -> list[Path]:
+        """List the files outside a run that `score_set` reads for what this judge saw, there or not; a bundle takes them along."""
         ...
 
     def score_set(self, judged: Judged, *, protocol: str) -> tuple[list[Score], list[Metric]]:

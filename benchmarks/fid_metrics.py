@@ -1,10 +1,11 @@
 """From features to named numbers: FID_n, its bias-corrected value and KID, each with its interval or the reason why it has none."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from jfeval.benchmarks.scorers.frechet_error import LEAST_RATIO, FrechetEstimate
 from jfeval.benchmarks.scorers.kernel_distance import KernelEstimate, kernel_distance
@@ -70,6 +71,15 @@ def as_kernel_metric(found: KernelEstimate, *, name: str, protocol: str, detail:
         better="lower",
         detail=detail,
     )
+
+
+def mean_metric(values: Sequence[float], *, name: str, protocol: str, detail: str) -> Metric:
+    """Return the mean of one number an image with Student's interval over images; at least two."""
+    found = np.asarray(values)
+    mean, se = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(found))
+    half = float(stdtrit(len(found) - 1, 1 - (1 - CONFIDENCE) / 2)) * se
+    metric = Metric(name=name, protocol=protocol, value=mean, n=len(found), clusters=len(found), se=se, detail=detail)
+    return replace(metric, ci_low=mean - half, ci_high=mean + half)
 
 
 def with_influence(scores: Sequence[Score], influence: np.ndarray) -> list[Score]:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jfeval.benchmarks.photo_sets import Settings, photo_judge, photo_results
+from jfeval.benchmarks.photo_sets import CLIP, Settings, photo_judge, photo_results
 from jfeval.benchmarks.prompt_files import asked_prompt, identity_of, protocols_under, rules_of, with_prompts
 from jfeval.benchmarks.ready import ReadySet, by_stem
+from jfeval.benchmarks.reference import reference_files
 from jfeval.benchmarks.scene_sets import PROTOCOL, SceneFeatures, scene_results
+from jfeval.benchmarks.scorers.contrastive import SIMILARITY, load_encoder
 from jfeval.benchmarks.scorers.image_recipes import RECIPES
 from jfeval.errors import UserError, unknown
 from jfeval.fetching.lock import fetched_folder
@@ -35,6 +37,8 @@ class ImageSet(ABC):
     name: str
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = (*RECIPES, PROTOCOL)
+    trained_on_captions: tuple[str, ...] = (CLIP, SIMILARITY)
+    """Numbers by networks that learned from captions; no verdict of an ablation may rest on them."""
     categories: bool = False
     """Whether tasks are categories with references of their own."""
 
@@ -89,8 +93,12 @@ class ImageSet(ABC):
         if protocol not in allowed:
             raise unknown(f"protocol of {self.name} ({edition})", protocol, allowed)
         if edition == "shapes":
-            return SceneFeatures()
+            return SceneFeatures(load_encoder(self.settings.contrastive))
         return photo_judge(self.settings, rules_of(protocol), lambda: self._reference(self._folder()))
+
+    def files_for(self, judge: JsonObject) -> list[Path]:
+        """List the files of the reference that a run was judged against; none in the shapes edition."""
+        return reference_files(judge, self.settings.cache)
 
     def score_set(self, judged: Judged, *, protocol: str) -> tuple[list[Score], list[Metric]]:
         """Turn what was seen into the distance and what stands beside it; see `scene_results` and `photo_results`.
@@ -102,7 +110,8 @@ class ImageSet(ABC):
             raise unknown(f"protocol of {self.name}", protocol, self.protocols)
         if rules_of(protocol) == PROTOCOL:
             return scene_results(judged, protocol=protocol, categories=self.categories)
-        return photo_results(judged, protocol=protocol, cache=self.settings.cache, categories=self.categories)
+        places = [place for place in (self.settings.cache, judged.kept) if place is not None]
+        return photo_results(judged, protocol=protocol, places=places, categories=self.categories)
 
     def ready(self, folder: Path, rows: "Sequence[tuple[int, Sample]]") -> ReadySet:
         """Find ready images by their prompts' ids, in the folder or in folders inside it; see `jfeval.benchmarks.ready`."""

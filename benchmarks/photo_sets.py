@@ -3,7 +3,6 @@
 Features lie in the run's store and are read from there at each pass, so that no pass holds more than a few hundred of them.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import stdtrit
 
 from jfeval.benchmarks.features import ImageFile, Network, in_archive, in_folder, mixed_sizes
-from jfeval.benchmarks.fid_metrics import FULL, frechet_metrics, kernel_metric, label, with_influence
+from jfeval.benchmarks.fid_metrics import FULL, frechet_metrics, kernel_metric, label, mean_metric, with_influence
 from jfeval.benchmarks.prompt_files import PromptSettings, asked_prompt
 from jfeval.benchmarks.reference import Reference, ReferenceSource, stored_reference
 from jfeval.benchmarks.scorers.clip_folder import PUBLISHED
@@ -26,7 +24,6 @@ from jfeval.benchmarks.scorers.inception import WEIGHTS, Inception
 from jfeval.errors import UserError
 from jfeval.fetching.lock import fetched_folder
 from jfeval.schema import JsonObject, Judged, Metric, Sample, Score
-from jfeval.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +40,7 @@ _PAPER = "JanusFlow's number is FID-30k after GigaGAN's script; its resolution o
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(PromptSettings):
-    """Which prompts are drawn from, and what the official edition needs; of the rest the shapes edition reads nothing."""
+    """Which prompts are drawn from, and what the official edition needs; of the rest the shapes edition reads only contrastive."""
 
     weights: Path | None = None
     """Inception's converted weights; by default where `jfeval data fetch inception` stores them."""
@@ -54,6 +51,9 @@ class Settings(PromptSettings):
     Where nothing is there, there is no CLIP score."""
     clip_form: str = "plain"
     """Prefix and resizing of the CLIP score: plain or gigagan."""
+    contrastive: Path | None = None
+    """Folder of a contrastive encoder as ``jfeval export OUT/contrastive`` writes it, for the shapes edition's similarity of picture and
+    prompt; by default the embedded one. Where there is none, there is no such number."""
     cache: Path = Path("runs") / "features"
     """Folder for the reference's features."""
     images: int = 0
@@ -152,7 +152,7 @@ class Seen:
             yield np.stack(rows)
 
 
-def photo_results(judged: Judged, *, protocol: str, cache: Path, categories: bool) -> tuple[list[Score], list[Metric]]:
+def photo_results(judged: Judged, *, protocol: str, places: Sequence[Path], categories: bool) -> tuple[list[Score], list[Metric]]:
     """Return FID with its error (the headline), without bias, KID, the CLIP score, each category's distance, and a score per image.
 
     A category's distance is of a tenth of the images and is named for that number: it is not to be read beside the whole set's.
@@ -160,14 +160,14 @@ def photo_results(judged: Judged, *, protocol: str, cache: Path, categories: boo
     Args:
         judged: What `PhotoFeatures` saw.
         protocol: The recipe.
-        cache: Where the reference's features lie.
+        places: Folders that the reference's features may lie in, tried in order.
         categories: Give each task's distance to the reference images of the same category.
 
     Raises:
         UserError: Fewer than two images, images of mixed size, or the reference is not at hand.
     """
     scores = _scores(judged)
-    reference = stored_reference(judged.judge, cache)
+    reference = stored_reference(judged.judge, places)
     whole = estimate_frechet(Seen(judged, judged.samples), reference.given)
     first, *rest = frechet_metrics(whole, name=f"fid_{label(len(scores))}", protocol=protocol)
     paper = _PAPER if len(scores) == FULL and protocol == RECIPES[0] else ""
@@ -222,17 +222,13 @@ def _kernel(
 
 
 def _clip(scores: Sequence[Score], judge: JsonObject, protocol: str) -> list[Metric]:
-    """Return the mean CLIP score with Student's interval over images; nothing where CLIP was not at hand."""
-    values = np.array([score.values[CLIP] for score in scores if CLIP in score.values])
+    """Return the mean CLIP score; nothing where CLIP was not at hand."""
+    values = [score.values[CLIP] for score in scores if CLIP in score.values]
     about = judge.get("clip")
     if len(values) < len(scores) or not isinstance(about, dict):
         return []
-    se = float(values.std(ddof=1)) / math.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, 1 - (1 - CONFIDENCE) / 2)) * se
-    mean = float(values.mean())
     detail = (
         f"Mean of 100 x cosine of image and prompt in CLIP {about.get('backbone')}; prefix {about.get('prefix')!r}, "
         f"resize {about.get('resize')}, activation {about.get('activation')}."
     )
-    metric = Metric(name=CLIP, protocol=protocol, value=mean, n=len(values), clusters=len(values), se=se, detail=detail)
-    return [replace(metric, ci_low=mean - half, ci_high=mean + half)]
+    return [mean_metric(values, name=CLIP, protocol=protocol, detail=detail)]

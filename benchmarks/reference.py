@@ -8,6 +8,7 @@ recipes means nothing.
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from jfeval.errors import UserError
 from jfeval.files import write_atomically
 from jfeval.schema import Json, JsonObject
 
+_HASH = re.compile(r"[0-9a-f]{64}")
 _SAME = ("network", "weights_sha256", "recipe")
 """What statistics and network must agree in."""
 
@@ -74,21 +76,41 @@ class ReferenceSource:
         return {"features": found.key, "images": len(found.names)}
 
 
-def stored_reference(judge: JsonObject, cache: Path) -> Reference:
+def stored_reference(judge: JsonObject, places: Sequence[Path]) -> Reference:
     """Return the reference that a judge's identity states.
 
+    Args:
+        judge: The identity.
+        places: Folders that it may lie in, at least one; the first that holds it counts.
+
     Raises:
-        UserError: It is not in the cache.
+        UserError: It is in none of them.
     """
-    about = judge.get("reference")
-    if not isinstance(about, dict):
+    if not reference_files(judge, places[0]):
         raise UserError("what is stored was not judged against a reference; run the same command again")
-    if "features" in about:
-        return Reference(features=load_features(str(about["features"]), cache))
-    path = cache / f"{about.get('statistics')}.npz"
+    place = next((one for one in places if all(file.is_file() for file in reference_files(judge, one))), places[0])
+    path = reference_files(judge, place)[0]
+    if path.suffix == ".npy":
+        return Reference(features=load_features(path.stem, place))
     if not path.is_file():
         raise UserError(f"{path} is not here: it holds the statistics that this run was judged against; copy it from where that was done")
     return Reference(moments=read_statistics(path, judge))
+
+
+def reference_files(judge: JsonObject, folder: Path) -> list[Path]:
+    """List the files of the reference that a judge's identity states, as they are called in a folder; none where it states none.
+
+    Raises:
+        UserError: What it states is not a hash, by which such files are named.
+    """
+    about = judge.get("reference")
+    if not isinstance(about, dict):
+        return []
+    kind, endings = ("features", (".npy", ".json")) if "features" in about else ("statistics", (".npz",))
+    key = about.get(kind)
+    if not isinstance(key, str) or not _HASH.fullmatch(key):
+        raise UserError(f"the run names its reference by {str(key)[:80]!r}, which is no sha256; its record is damaged")
+    return [folder / f"{key}{ending}" for ending in endings]
 
 
 def write_statistics(path: Path, features: FeatureSet, identity: JsonObject) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jfeval.benchmarks.fid_metrics import as_kernel_metric, frechet_metrics, with_influence
+from jfeval.benchmarks.fid_metrics import as_kernel_metric, frechet_metrics, mean_metric, with_influence
+from jfeval.benchmarks.prompt_files import asked_prompt
 from jfeval.benchmarks.scorers import fixed_features
+from jfeval.benchmarks.scorers.contrastive import SIMILARITY
 from jfeval.benchmarks.scorers.frechet_error import estimate_frechet
 from jfeval.benchmarks.scorers.kernel_distance import paired_kernel_distance
 from jfeval.benchmarks.scorers.layout_distance import layout_distance
@@ -23,6 +25,7 @@ from jfeval.schema import Json, JsonObject, Judged, Metric, Sample, Score
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from jfeval.benchmarks.scorers.contrastive import ContrastiveEncoder
     from jfeval.benchmarks.shapes.scene import Scene
 
 PROTOCOL = fixed_features.NAME
@@ -46,22 +49,35 @@ Objects = list[tuple[str, str, float, float]]
 
 
 class SceneFeatures:
-    """Sees features of the fixed network and the oracle's objects, in an image and in its reference."""
+    """Sees features of the fixed network and the oracle's objects, in an image and in its reference; and how well an image fits its prompt.
+
+    Args:
+        encoder: For the similarity of image and prompt; None for none.
+    """
 
     name = "random-conv-and-oracle"
+
+    def __init__(self, encoder: "ContrastiveEncoder | None" = None) -> None:
+        self._encoder = encoder
 
     def identity(self) -> JsonObject:
         """Return what can change an observation."""
         from jfeval.benchmarks.shapes.oracle import VERSION as DETECTOR
 
-        return {"judge": self.name, "version": VERSION, **fixed_features.identity(), "detector_version": DETECTOR}
+        encoder: JsonObject = {"contrastive": self._encoder.identity()} if self._encoder else {}
+        return {"judge": self.name, "version": VERSION, **fixed_features.identity(), "detector_version": DETECTOR, **encoder}
 
     def observe(self, sample: Sample, images: "Sequence[Image]") -> tuple[JsonObject, ...]:
-        """Report features and objects of each image and of the sample's reference."""
+        """Report features and objects of each image and of the sample's reference, and each image's similarity to the prompt."""
         from jfeval.benchmarks.shapes.render import render
 
         reference = render(read_scene(sample))
-        return tuple({"found": _look(image), "reference": _look(reference)} for image in images)
+        wanted = _look(reference)
+        seen: list[JsonObject] = [{"found": _look(image), "reference": wanted} for image in images]
+        if self._encoder is not None:
+            for one, score in zip(seen, self._encoder.scores(images, [asked_prompt(sample)] * len(images)), strict=True):
+                one[SIMILARITY] = score
+        return tuple(seen)
 
 
 def scene_reference(scene: "Scene") -> JsonObject:
@@ -107,6 +123,8 @@ def scene_results(judged: Judged, *, protocol: str, categories: bool) -> tuple[l
                 found[k].append(features)
                 objects[k].append(things)
                 values.update({f"{side} {key}": float(n) for key, n in _count(things).items()})
+            if isinstance(similarity := seen.get(SIMILARITY), int | float):
+                values[SIMILARITY] = float(similarity)
             scores.append(Score(sample_id=sample.id, task=sample.task, cluster=sample.cluster, index=index, values=values))
     if len(scores) < 2:
         raise UserError(f"a distance of sets needs at least 2 judged images, got {len(scores)}")
@@ -117,6 +135,7 @@ def scene_results(judged: Judged, *, protocol: str, categories: bool) -> tuple[l
     metrics += [_variation(objects, kind, protocol) for kind in _KINDS]
     places = ([[(x, y) for _, _, x, y in scene] for scene in side] for side in objects)
     metrics.append(as_kernel_metric(layout_distance(*places), name="layout_distance", protocol=protocol, detail=_LAYOUT))
+    metrics += _similarity(scores, judged.judge, protocol)
     for category in dict.fromkeys(score.task for score in scores) if categories else ():
         rows = np.array([score.task == category for score in scores])
         if rows.sum() > 1:
@@ -128,6 +147,21 @@ def _kernel(drawn: np.ndarray, wanted: np.ndarray, protocol: str, task: str = ""
     found = paired_kernel_distance(drawn, wanted)
     detail = f"Kernel distance (cubic) of {found.n:,} images to their references, without bias; error of both sides."
     return as_kernel_metric(found, name=_KERNEL, protocol=protocol, task=task, detail=detail)
+
+
+def _similarity(scores: Sequence[Score], judge: JsonObject, protocol: str) -> list[Metric]:
+    """Return the mean similarity of image and prompt; nothing where the encoder was not at hand."""
+    values = [score.values[SIMILARITY] for score in scores if SIMILARITY in score.values]
+    about = judge.get("contrastive")
+    if len(values) < len(scores) or not isinstance(about, dict):
+        return []
+    weights = str(about.get("weights_sha256"))[:12]
+    detail = (
+        f"Mean of 100 x cosine of image and prompt in a contrastive encoder (SigLIP's form, weights {weights}) "
+        f"that was trained on {about.get('trained_on')}. Not CLIP, and no independent judge of models that read or align through it: no "
+        f"verdict of an ablation rests on it. Prompts are cut to {about.get('text_tokens')} tokens."
+    )
+    return [mean_metric(values, name=SIMILARITY, protocol=protocol, detail=detail)]
 
 
 def _look(image: "Image") -> JsonObject:

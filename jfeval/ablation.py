@@ -102,6 +102,23 @@ class AblationSpec:
                 for variant in (each.better, each.than):
                     if variant not in self.variants:
                         raise unknown(f"variant in claim {claim.name!r}", variant, self.variants)
+                _check_judge(claim.name, each.metric)
+
+
+def _check_judge(claim: str, metric: str) -> None:
+    """Refuse a number by weights that learned from captions: variants may read through such weights or align to them.
+
+    Raises:
+        UserError: It is one; says what its benchmark has beside.
+    """
+    from jfeval.registry import list_benchmarks, load_benchmark
+
+    benchmark, _, name = metric.partition(".")
+    if benchmark in list_benchmarks() and name in getattr(load_benchmark(benchmark), "trained_on_captions", ()):
+        raise UserError(
+            f"claim {claim!r} compares {metric}, which is by weights that were trained on captions; variants may read through them or "
+            "align to them, so no verdict can rest on it. Compare a number that an oracle or an untrained network gives"
+        )
 
 
 def _as(cls: type, value: Any) -> Any:  # noqa: ANN401 - the class's instance

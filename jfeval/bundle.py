@@ -3,12 +3,13 @@
 ::
 
     manifest.json       the format, and the sha256 of every other member
-    run.json            the record, as in the run folder; settings with paths of the writer's machine stay behind
+    run.json            the record; settings that are paths of the writer's machine stay behind
     inputs.json         what the fingerprint hashes
     samples.jsonl       the samples
     outputs.jsonl       what the model returned
     judgements.jsonl    what the judge saw
     images/ab/SHA256.*  the images
+    kept/SHA256.*       what scoring reads beside them, such as the features of reference images
     results/PROTOCOL/metrics.json   the writer's numbers, for readers; a reader's own are computed anew
 
 It is a ZIP archive of fixed dates and order: the same run gives the same bytes. Unpacking trusts nothing: names, sizes and hashes are
@@ -21,7 +22,7 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -42,15 +43,17 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _TEXTS = ("run.json", "inputs.json", "samples.jsonl", "outputs.jsonl", "judgements.jsonl")
 _KINDS = {"outputs.jsonl": Output, "judgements.jsonl": Judgement}
 _IMAGE = re.compile(r"images/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(png|jpg|webp)")
+_KEPT = re.compile(r"kept/[0-9a-f]{64}\.(npy|npz|json)")
 _RESULT = re.compile(r"results/([A-Za-z0-9][A-Za-z0-9._-]*)/metrics\.json")
 
 
-def pack(store: Store, out: Path) -> int:
+def pack(store: Store, out: Path, files: Sequence[Path] = ()) -> int:
     """Write a run as one file.
 
     Args:
         store: A run, whole or not; what it lacks stays lacking.
         out: The file, replaced when it is whole.
+        files: What else scoring needs; see `scoring_files`.
 
     Returns:
         How many images it holds.
@@ -64,7 +67,7 @@ def pack(store: Store, out: Path) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(part, "w") as archive:
-            for name, data in _members(store):
+            for name, data in _members(store, files):
                 digests[name] = hashlib.sha256(data).hexdigest()
                 images += name.startswith("images/")
                 _add(archive, name, data)
@@ -76,6 +79,27 @@ def pack(store: Store, out: Path) -> int:
         with suppress(OSError):
             part.unlink(missing_ok=True)
     return images
+
+
+def scoring_files(store: Store) -> tuple[list[Path], list[Path]]:
+    """List the files outside a run that scoring it reads: those that are here, and those that are not.
+
+    Raises:
+        UserError: The run's record is damaged.
+    """
+    from jfeval.registry import list_benchmarks, load_benchmark
+
+    record = store.record()
+    if record.benchmark not in list_benchmarks():
+        return [], []
+    needed = getattr(load_benchmark(record.benchmark, **record.benchmark_settings), "files_for", None)
+    here: list[Path] = []
+    missing: list[Path] = []
+    for file in needed(record.judge_identity) if needed else ():
+        found = next((one for one in (file, store.path / "kept" / file.name) if one.is_file()), None)
+        here += [found] if found else []
+        missing += [] if found else [file]
+    return here, missing
 
 
 def unpack(path: Path, folder: Path) -> dict[str, list[Metric]]:
@@ -127,10 +151,13 @@ def _unpack(archive: zipfile.ZipFile, digests: dict[str, str], path: Path, store
     return claimed
 
 
-def _members(store: Store) -> Iterator[tuple[str, bytes]]:
+def _members(store: Store, files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Yield every member but the manifest, in order."""
-    for name in ("inputs.json", "run.json", "samples.jsonl"):
-        yield name, (store.path / name).read_bytes()
+    yield "inputs.json", (store.path / "inputs.json").read_bytes()
+    stated = store.inputs().get("benchmark_settings")  # without places on this machine
+    record = dataclasses.replace(store.record(), benchmark_settings=stated if isinstance(stated, dict) else {})
+    yield "run.json", _json(dataclasses.asdict(record))
+    yield "samples.jsonl", (store.path / "samples.jsonl").read_bytes()
     outputs, judgements = store.outputs(), store.judgements()
     order = store.sample_ids()
     yield "outputs.jsonl", _lines(outputs[one] for one in order if one in outputs)
@@ -141,6 +168,8 @@ def _members(store: Store) -> Iterator[tuple[str, bytes]]:
         name = f"images/{image.parent.name}/{image.name}"
         if _IMAGE.fullmatch(name):
             yield name, image.read_bytes()
+    for file in sorted(files, key=lambda one: one.name):
+        yield f"kept/{file.name}", file.read_bytes()
 
 
 def _lines(rows: Iterable[Output] | Iterable[Judgement]) -> bytes:
@@ -153,7 +182,7 @@ def _json(value: object) -> bytes:
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     entry = zipfile.ZipInfo(name, _DATE)
-    entry.compress_type = zipfile.ZIP_STORED if name.startswith("images/") else zipfile.ZIP_DEFLATED
+    entry.compress_type = zipfile.ZIP_STORED if name.startswith(("images/", "kept/")) else zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
     archive.writestr(entry, data)
 
@@ -171,7 +200,9 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     """Check names and sizes of all members, and return their hashes."""
     sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     strange = [
-        name for name in sizes if name not in (*_TEXTS, "manifest.json") and not _IMAGE.fullmatch(name) and not _RESULT.fullmatch(name)
+        name
+        for name in sizes
+        if name not in (*_TEXTS, "manifest.json") and not any(form.fullmatch(name) for form in (_IMAGE, _KEPT, _RESULT))
     ]
     if strange or len(sizes) != len(archive.infolist()):
         raise UserError(f"{path} holds what no bundle holds, such as {(strange or ['one name twice'])[0][:100]!r}")

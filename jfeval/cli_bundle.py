@@ -13,16 +13,22 @@ from jfeval.cli_options import FILE, FOLDER
 def bundle(*, run_folder: Path, out: Path | None) -> None:
     """Pack a run into one file: samples, images or answers, observations, numbers and recipe.
 
-    Whoever has the file can judge and score it under any protocol, without the model and without the data.
+    Whoever has the file can score it again, without the model, the judge and the data: what the judge saw is in it, and the features of
+    reference images where scoring reads those. Under a protocol whose judge sees something else, it is judged again first.
 
     \b
     jfeval bundle runs/geneval-shapes --out mine.zip
     """  # noqa: D301
-    from jfeval.bundle import pack
+    from jfeval.bundle import pack, scoring_files
     from jfeval.store import Store
 
     out = out or run_folder.with_name(run_folder.name + ".zip")
-    images = pack(Store.open(run_folder), out)
+    store = Store.open(run_folder)
+    files, missing = scoring_files(store)
+    images = pack(store, out, files)
+    if missing:
+        names = ", ".join(str(file) for file in missing)
+        click.echo(f"the bundle lacks what scoring reads beside the run, because it is not here: {names}", err=True)
     click.echo(f"{images} images, {out.stat().st_size / 1e6:.1f} MB")
     click.echo(out)
 

@@ -80,12 +80,20 @@ def _score(
 def export(*, checkpoint: Path, out: Path, dtype: str, live: bool) -> None:
     """Write a CHECKPOINT of a stage (a folder step-...) as a model that anybody can load.
 
+    The folder of a recipe's contrastive part is written as an encoder of pictures and prompts.
+
     \b
     jfeval export train/stage2/checkpoints/step-00001000 --out my-model
     jfeval run --model janusflow --set path=my-model
+    jfeval export train/contrastive --dtype float16 --out my-encoder
+    jfeval run --benchmark mjhq --set-benchmark contrastive=my-encoder
     """  # noqa: D301
     import torch
 
+    from jfeval.models.training.contrastive import SIGLIP, export_encoder
     from jfeval.models.training.snapshots import export_checkpoint
 
+    if (checkpoint / SIGLIP).is_dir():
+        click.echo(export_encoder(checkpoint, out, dtype=getattr(torch, dtype)))
+        return
     click.echo(export_checkpoint(checkpoint, out, averaged=not live, dtype=getattr(torch, dtype)))

@@ -18,7 +18,7 @@ from jfeval.schema import Counts, JsonObject, RunRecord
 from jfeval.settings import to_yaml
 from jfeval.store import Store
 
-_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "results", "report.html", "probe"}
+_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "kept", "results", "report.html", "probe"}
 _MIN_FREE_BYTES = 16 * 2**20
 _KEPT = ("tokens", "token_seconds", "out_of_memory", "peak_memory_bytes", "peak_accelerator_bytes")
 """What a record's provenance keeps of earlier invocations."""

@@ -8,6 +8,7 @@ Everything here is a frozen dataclass without torch, numpy or pandas, so that re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -116,6 +117,8 @@ class Judged:
     """Returns a sample's observations by its id, from the store each time: what is not kept needs no memory."""
     judge: JsonObject
     """Who judged: its identity."""
+    kept: Path | None = None
+    """Folder of what a bundle brought along because scoring reads it, such as a reference's features; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

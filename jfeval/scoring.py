@@ -71,7 +71,8 @@ def _set_results(store: Store, benchmark: "Benchmark", protocol: str) -> tuple[l
         raise _nothing(store)
     with store.judgement_reader() as read:
         whole: SetBenchmark = benchmark  # pyright: ignore[reportAssignmentType]
-        return whole.score_set(Judged(samples=samples, read=read, judge=store.record().judge_identity), protocol=protocol)
+        judged = Judged(samples=samples, read=read, judge=store.record().judge_identity, kept=store.kept)
+        return whole.score_set(judged, protocol=protocol)
 
 
 def _nothing(store: Store) -> UserError:

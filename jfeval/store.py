@@ -8,6 +8,7 @@
     samples.jsonl                  the samples asked for, so that nothing below needs the benchmark's data
     shards/WORKER.sqlite           outputs and judgements, one file per writing process; merged on reading
     images/ab/SHA256.png           content-addressed
+    kept/                          what scoring reads beside all this, in a run that came as a bundle
     results/PROTOCOL/metrics.json  numbers, and scores.parquet beside them: the same bytes for the same outputs
     report.html
 
@@ -72,6 +73,12 @@ class Store:
     def exists(self) -> bool:
         """Tell whether a run was begun here."""
         return (self.path / "run.json").is_file()
+
+    @property
+    def kept(self) -> Path | None:
+        """Return the folder of files that came with the run because scoring reads them; None where there is none."""
+        folder = self.path / "kept"
+        return folder if folder.is_dir() else None
 
     # what was asked
 

@@ -9,8 +9,10 @@ Differs: captions of a world this small repeat inside a batch; an image is a pos
 
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
+from jfeval.errors import UserError
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.part import Part
 from jfeval.models.training.tokenizer import end_and_pad, load_tokenizer
 
 log = logging.getLogger(__name__)
+
+SIGLIP = "siglip"
+"""Where a finished part keeps both towers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,9 +213,31 @@ def train_contrastive(settings: ContrastiveSettings, part: Part) -> dict[str, fl
     model.set_attn_implementation("eager")  # few tokens: the backward pass of fused attention is ten times slower on a CPU
     objective = ContrastiveObjective(model, tokenizer, scenes, settings)
     result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash, evaluate=evaluate)
-    model.save_pretrained(part.folder / "siglip", safe_serialization=True)
+    model.save_pretrained(part.folder / SIGLIP, safe_serialization=True)
     final = evaluate(settings.loop.steps)
     return {**final, "vision_parameters": float(_size(model.vision_model)), "seconds": result.seconds, **result.losses}
+
+
+def export_encoder(folder: Path, out: Path, *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write both towers of a finished part with their tokenizer as one folder in transformers' form.
+
+    Args:
+        folder: The part's folder; the recipe's tokenizer lies beside it.
+        out: A new or empty folder.
+        dtype: Of the weights; float16 halves the file.
+
+    Raises:
+        UserError: The tokenizer is not there, or ``out`` is not empty.
+    """
+    tokenizer = folder.parent / "tokenizer" / "tokenizer"
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise UserError(f"{folder} was trained with the tokenizer in {tokenizer}, and that is not there; give the part where it was made")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; name a new folder")
+    SiglipModel.from_pretrained(folder / SIGLIP, local_files_only=True, dtype=dtype).save_pretrained(out, safe_serialization=True)
+    for file in sorted(tokenizer.glob("tokenizer*.json")):
+        shutil.copyfile(file, out / file.name)
+    return out
 
 
 def _size(module: nn.Module) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from jfeval.benchmarks.coco import COCO
@@ -16,10 +17,12 @@ from jfeval.benchmarks.features import in_folder, read_features
 from jfeval.benchmarks.mjhq import MJHQ
 from jfeval.benchmarks.mjhq_rows import CATEGORIES, read_prompts, reference_images
 from jfeval.benchmarks.photo_sets import Settings
-from jfeval.benchmarks.reference import write_statistics
+from jfeval.benchmarks.reference import stored_reference, write_statistics
 from jfeval.benchmarks.scorers.frechet import frechet_distance, moments_of
+from jfeval.cli import main
 from jfeval.errors import UserError
 from jfeval.schema import Judged, Judgement
+from jfeval.store import Store
 
 EACH = 4
 
@@ -261,6 +264,55 @@ def test_the_reference_is_needed_where_the_distance_is_taken(mjhq, tmp_path, see
     bare = Judged(samples=judged.samples, read=judged.read, judge={})
     with pytest.raises(UserError, match="not judged against a reference"):
         benchmark.score_set(bare, protocol="gigagan")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def test_a_bundle_is_scored_where_neither_reference_nor_judge_is(mjhq, tmp_path, means, monkeypatch):
+    drawn, run, theirs = tmp_path / "drawn", tmp_path / "run", tmp_path / "theirs"
+    drawn.mkdir()
+    for number in range(40):
+        noise(1000 + number).save(drawn / f"hash{number:02d}.png")
+    given = {"any_size": "true", "weights": tmp_path / "w.pth", "cache": tmp_path / "features"}
+    own = [part for name, value in given.items() for part in ("--set-benchmark", f"{name}={value}")]
+    asked = ["--benchmark", "mjhq", "--edition", "official", "--data", mjhq, *own]
+    done = invoke("score", "--images", drawn, *asked, "--out", run, "--no-report")
+    assert done.exit_code == 0, done.output
+    packed = invoke("bundle", run, "--out", tmp_path / "mine.zip")
+    assert (packed.exit_code, packed.stderr) == (0, "")
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        assert not [name for name in archive.namelist() if str(tmp_path).encode() in archive.read(name)]
+
+    def absent(*_, **__):
+        raise UserError("Inception's weights are missing")
+
+    monkeypatch.setattr("jfeval.benchmarks.photo_sets.Inception", absent)
+    for folder in (tmp_path / "features", mjhq, drawn):
+        shutil.rmtree(folder)
+    monkeypatch.chdir(tmp_path)
+    assert invoke("unbundle", tmp_path / "mine.zip", "--out", theirs).exit_code == 0
+    scored = invoke("score", theirs, "--no-report")
+    assert scored.exit_code == 0, scored.output
+    assert Store(theirs).metrics() == Store(run).metrics()
+    assert invoke("bundle", theirs, "--out", tmp_path / "again.zip").stderr == ""
+    with zipfile.ZipFile(tmp_path / "mine.zip") as one, zipfile.ZipFile(tmp_path / "again.zip") as two:
+        kept = [name for name in one.namelist() if name.startswith("kept/")]
+        assert [one.read(name) for name in kept] == [two.read(name) for name in kept]
+        assert sorted(name[-4:] for name in kept) == [".npy", "json"]
+    # without what the bundle brought, the reference is named
+    shutil.rmtree(theirs / "kept")
+    lost = invoke("score", theirs, "--no-report")
+    assert lost.exit_code == 2
+    assert "is not here: the reference's features lie in the folder they were made in" in lost.stderr
+    assert "the bundle lacks what scoring reads beside the run" in invoke("bundle", theirs, "--out", tmp_path / "less.zip").stderr
+
+
+def test_a_record_cannot_name_a_file_elsewhere(tmp_path):
+    for about in ({"features": "../secret"}, {"statistics": None}):
+        with pytest.raises(UserError, match="which is no sha256"):
+            stored_reference({"reference": about}, [tmp_path])
 
 
 def test_what_is_missing_is_named_with_its_size_and_the_command(tmp_path, mjhq):

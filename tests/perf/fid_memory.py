@@ -73,7 +73,8 @@ def main(count, width):
                 shard.add_judgements("j", [(one, 0.0) for one in judged])
         before, started = peak(), time.perf_counter()
         with store.judgement_reader() as read:
-            _, metrics = photo_results(Judged(samples=samples, read=read, judge=judge), protocol="gigagan", cache=cache, categories=False)
+            judged = Judged(samples=samples, read=read, judge=judge)
+            _, metrics = photo_results(judged, protocol="gigagan", places=[cache], categories=False)
         seconds, grown = time.perf_counter() - started, peak() - before
         for metric in metrics:
             print(f"{metric.name} {metric.value:.3f} se {metric.se}")

@@ -156,6 +156,10 @@ def test_a_digest_covers_training_and_evaluation_but_not_claims():
         ({"claims": [{**CLAIMS[0], "comparisons": [{"metric": "m", "better": "F", "than": "Q"}]}]}, "'Q'"),
         ({"claims": [{**CLAIMS[0], "magin": 1}]}, "margin"),
         ({"claims": [{**CLAIMS[1], "margin": 0.0}]}, "margin must be positive"),
+        *(
+            ({"claims": [{**CLAIMS[0], "comparisons": [{"metric": m, "better": "F", "than": "A"}]}]}, f"compares {m}, which is by weights")
+            for m in ("mjhq.contrastive_similarity", "coco.contrastive_similarity", "mjhq.clip_score")
+        ),
     ],
 )
 def test_mistakes_in_the_yaml_are_named(tmp_path, change, message):
