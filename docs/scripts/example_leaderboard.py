@@ -1,0 +1,275 @@
+"""Writes the example leaderboard (CSV, page and picture) from runs: python docs/scripts/example_leaderboard.py [RUN ...] [--out docs]
+
+Without a RUN it makes the runs first, in runs/leaderboard: every system below on every benchmark of the shapes edition that it can do. A
+run that is there is gone on with. A system whose weights are not there is left out, and the page says so. What was trained, and for how
+long, is read from the folders of the trainings; no figure stands in this file. Chromium is found on PATH, or named by JFEVAL_CHROMIUM.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from readme_pictures import LOADED, driver
+
+from jfeval.files import write_atomically
+from jfeval.models.janusflow.adapter import Settings as Loaded
+from jfeval.models.shapes import WEIGHTS, Settings
+from jfeval.models.training.given import contents
+from jfeval.reports.overview import overview
+from jfeval.reports.runs import Runs, load_runs
+from jfeval.reports.table import Cell, Column, Table, csv_text
+from jfeval.reports.text import flatten
+
+DRAWING, READING = ("geneval", "geneval-heldout", "dpg"), ("pope", "gqa")
+NAMES = ("leaderboard.csv", "leaderboard.md", "leaderboard.png")
+WIDTH, TALLEST = 1280, 1600
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One row of the board. Texts in braces stand for the folders that the options name."""
+
+    title: str
+    model: str
+    """As ``--model`` takes it; what stands before the colon names its runs."""
+    settings: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...]
+    weights: str
+    """What must be there."""
+    training: str = ""
+    """Folder of its training; empty where nothing is trained."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of the parts that made it, of all those in that folder."""
+
+
+JANUSFLOW = ("vae", "contrastive", "lm", "stage")
+AS_EMBEDDED = tuple(f"{key}={value}" for key, value in asdict(Settings()).items() if value != getattr(Loaded(), key))
+"""What the embedded model sets for itself and a loaded checkpoint must be told."""
+SYSTEMS = (
+    System(
+        title="The embedded JanusFlow",
+        model="janusflow-shapes",
+        benchmarks=(*DRAWING, *READING),
+        weights=str(WEIGHTS),
+        training="{train}",
+        kinds=JANUSFLOW,
+    ),
+    System(
+        title="The same without REPA",
+        model="janusflow:{without_repa}/export/model",
+        settings=AS_EMBEDDED,
+        benchmarks=(*DRAWING, *READING),
+        weights="{without_repa}/export/model",
+        training="{without_repa}",
+        kinds=JANUSFLOW,
+    ),
+    System(
+        title="A diffusion model in PixArt-alpha's form",
+        model="diffusers:{train}/diffusion/pipeline",
+        settings=("device=cpu",),
+        benchmarks=DRAWING,
+        weights="{train}/diffusion/pipeline",
+        training="{train}",
+        kinds=("vae", "diffusion"),
+    ),
+    System(
+        title="The training picture of the nearest caption",
+        model="nearest-caption",
+        settings=("data={data}",),
+        benchmarks=DRAWING,
+        weights="{data}/scenes",
+    ),
+    System(
+        title="The most frequent training answer to the nearest question",
+        model="majority-answer",
+        settings=("data={data}",),
+        benchmarks=READING,
+        weights="{data}/scenes",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One part of a training, as its folder tells."""
+
+    name: str
+    updates: int
+    seconds: float
+    samples: dict[str, int]
+    parameters: int
+
+    def words(self) -> str:
+        """Say how long it was trained, and on what."""
+        seen = ", ".join(f"{count:,} {kind}" for kind, count in self.samples.items() if count)
+        return f"{self.name}: {self.updates:,} updates{f' ({seen})' if seen else ''}, {self.seconds / 60:.1f} min"
+
+
+def main() -> None:
+    options = parsed()
+    places = {"train": options.train, "without_repa": options.without_repa, "data": options.data}
+    chromium = driver()
+    if chromium.find() is None:
+        sys.exit("no Chromium: install one, or name it by JFEVAL_CHROMIUM")
+    chosen = [system for system in SYSTEMS if not options.systems or system.model.partition(":")[0] in options.systems]
+    missing = [] if options.runs else [s for s in chosen if not Path(s.weights.format(**places)).exists()]
+    for system in missing:
+        print(f"left out: {system.title}: no {system.weights.format(**places)}", file=sys.stderr)
+    folders = options.runs or [folder for s in chosen if s not in missing for folder in run_all(s, places, options)]
+    if not folders:
+        sys.exit("no system is there to be evaluated")
+    runs = load_runs(*folders)
+    ran = {store.record().model for store in runs}
+    shown = {s.model.partition(":")[0]: s for s in SYSTEMS if s.model.partition(":")[0] in ran}
+    facts = {name: trained(system, places) for name, system in shown.items()}
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.out / NAMES[0], table(runs, facts).encode())
+    write_atomically(options.out / NAMES[1], page(runs, shown, facts, missing, places).encode())
+    take_picture(chromium, runs, options.out / NAMES[2])
+    for name in NAMES:
+        print(options.out / name)
+
+
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders; none: they are made")
+    parser.add_argument("--train", type=Path, default=Path("train/shapes"), help="folder of the recipes shapes and shapes-diffusion")
+    parser.add_argument("--without-repa", type=Path, default=Path("train/no-repa"), help="folder of the recipe shapes without REPA")
+    parser.add_argument("--data", type=Path, default=Path("data/shapes"), help="folder of the world that they learned from")
+    parser.add_argument("--runs-in", type=Path, default=Path("runs/leaderboard"), help="where runs are made")
+    parser.add_argument("--systems", nargs="+", help="only these, by the names of their models")
+    parser.add_argument("--benchmarks", nargs="+", default=[*DRAWING, *READING], help="only these")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="samples per benchmark; such runs are marked as limited")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    return parser.parse_args()
+
+
+def arguments(system: System, places: dict[str, Path]) -> list[str]:
+    """Return what names a system on the command line."""
+    settings = [word for text in system.settings for word in ("--set", text.format(**places))]
+    return ["--model", system.model.format(**places), *settings]
+
+
+def run_all(system: System, places: dict[str, Path], options: argparse.Namespace) -> list[Path]:
+    """Evaluate a system on its benchmarks; return the run folders."""
+    folders = []
+    for benchmark in (name for name in system.benchmarks if name in options.benchmarks):
+        folder = options.runs_in / f"{system.model.partition(':')[0]}-{benchmark}"
+        command = ["run", *arguments(system, places), "--benchmark", benchmark, "--edition", "shapes", "--seed", str(options.seed)]
+        command += [*(["--limit", str(options.limit)] if options.limit else []), "--no-report", "--out", str(folder)]
+        print("jfeval", *command, file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "jfeval", *command], check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
+        folders.append(folder)
+    return folders
+
+
+def trained(system: System, places: dict[str, Path]) -> list[Trained]:
+    """Read what made a system from the folder of its training; nothing where it is not there.
+
+    Exits where the folder holds another model than the one that is evaluated.
+    """
+    folder = Path(system.training.format(**places))
+    if not system.training or not folder.is_dir():
+        return []
+    exported = folder / "export" / "model"
+    if system.weights == str(WEIGHTS) and (not exported.is_dir() or contents(exported) != contents(WEIGHTS)):
+        sys.exit(f"{exported} is not the embedded model; name the folder that it was trained in with --train")
+    found = [(read(done.parent / "identity.json"), read(done), done.parent.name) for done in folder.glob("*/done.json")]
+    parts = [part_of(identity, done, name) for identity, done, name in found if identity["kind"] in system.kinds]
+    return sorted(parts, key=lambda part: (not part.name.startswith("vae"), bool(part.samples), part.name))
+
+
+def part_of(identity: dict[str, Any], done: dict[str, Any], name: str) -> Trained:
+    """Read one part's facts."""
+    results = done["results"]
+    samples = {key.removesuffix("_samples"): int(value) for key, value in results.items() if key.endswith("_samples")}
+    parameters = int(results.get("parameters", results.get("vision_parameters", 0)))
+    return Trained(name=name, updates=identity["loop.steps"], seconds=results["seconds"], samples=samples, parameters=parameters)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    return json.loads(file.read_text("utf-8"))
+
+
+def drawings(parts: list[Trained]) -> int | None:
+    """Return how many pictures to draw a system was shown."""
+    return sum(part.samples.get("generation", 0) for part in parts) or None
+
+
+def table(runs: Runs, facts: dict[str, list[Trained]]) -> str:
+    """Return every metric of every run as CSV, with the training and the recipe behind it."""
+    frame = runs.metrics.drop(columns=["fingerprint", "detail"])
+    recipes = {store.record().model: recipe(store.record()) for store in runs}
+    frame["drawings"] = [drawings(facts.get(model, [])) for model in frame["model"]]
+    frame["training"] = ["; ".join(part.words() for part in facts.get(model, [])) for model in frame["model"]]
+    frame["recipe"] = [recipes[model] for model in frame["model"]]
+    return frame.map(lambda cell: csv_text(cell) if isinstance(cell, str) else cell).to_csv(index=False)
+
+
+def recipe(record: Any) -> str:
+    """Say the settings behind a run's outputs."""
+    return ", ".join(f"{key.removeprefix('recipe.')} {value}" for key, value in flatten(record.model_identity).items() if value)
+
+
+def page(runs: Runs, shown: dict[str, System], facts: dict[str, list[Trained]], missing: list[System], places: dict[str, Path]) -> str:
+    """Return the page: the board, what each row is, what it learned from and for how long, and the recipe behind it."""
+    boards = overview(runs) or runs.leaderboard
+    text = ["# Example leaderboard", "Written by `docs/scripts/example_leaderboard.py` from the runs themselves.", f"![]({NAMES[2]})"]
+    text += [board.to_markdown().strip() for board in boards]
+    text += [
+        "## What was trained, and for how long",
+        "Wall times, with whatever else the machine did meanwhile.",
+        training_table(shown, facts),
+    ]
+    text += ["## How each row was made"]
+    for name, system in shown.items():
+        made = next(store.record() for store in runs if store.record().model == name)
+        words = " ".join(arguments(system, places))
+        text += [
+            f"**{system.title}** (`{name}`)",
+            f"`jfeval run {words} --edition shapes --seed {made.seed} --benchmark ...`",
+            recipe(made) + ".",
+        ]
+    text += [f"Left out, because its weights are not there: {system.title}." for system in missing]
+    return "\n\n".join(text) + "\n"
+
+
+def training_table(shown: dict[str, System], facts: dict[str, list[Trained]]) -> str:
+    """Return one row per system: its size, the pictures that it was shown to draw, the parts that were trained."""
+    kinds = {"system": "text", "name": "text", "parameters": "count", "pictures to draw": "count", "minutes": "count", "parts": "text"}
+    columns = tuple(Column(key=key, label=key, kind=kind) for key, kind in kinds.items())  # pyright: ignore[reportArgumentType]
+    rows = []
+    for name, system in shown.items():
+        parts = facts[name]
+        own = [part.parameters for part in parts if part.samples]
+        minutes = round(sum(part.seconds for part in parts) / 60) if parts else None
+        words = "; ".join(part.words() for part in parts) or ("nothing is trained" if not system.training else "its folder is not here")
+        values = (system.title, name, max(own, default=None), drawings(parts), minutes, words)
+        rows.append(tuple(Cell(value=f"{value:,}" if isinstance(value, int) else value) for value in values))
+    notes = ("Parameters without those of the autoencoder. Only the last of a system's stages is counted: they train the same model.",)
+    return Table(title="Trainings", columns=columns, rows=tuple(rows), notes=notes).to_markdown().strip()
+
+
+def take_picture(chromium: Any, runs: Runs, out: Path) -> None:
+    """Save the report's leaderboard as a picture."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        file = runs.report(Path(scratch) / "report.html")
+        browser = chromium.Browser(chromium.find(), Path(scratch) / "profile")
+        browser.open(file.as_uri(), (WIDTH, TALLEST))
+        tall = browser.run("Math.ceil(document.querySelector('#leaderboard').getBoundingClientRect().height)")
+        browser.open(file.as_uri() + "#leaderboard", (WIDTH, min(int(tall), TALLEST)))
+        browser.wait(LOADED)
+        browser.picture(out)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

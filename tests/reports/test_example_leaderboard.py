@@ -1,0 +1,91 @@
+"""Runs the script that writes the example leaderboard: on small runs it is given, and on baselines that it runs itself."""
+
+import csv
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jfeval.benchmarks.shapes.dataset import WorldSize, make
+
+_SPEC = importlib.util.spec_from_file_location("jfeval_test_browser_of_leaderboard", Path(__file__).with_name("browser.py"))
+chromium = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(chromium)
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "scripts" / "example_leaderboard.py"
+pytestmark = pytest.mark.skipif(chromium.find() is None, reason="no Chromium: none on PATH, and JFEVAL_CHROMIUM is not set")
+
+
+def script(*arguments):
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=900)
+
+
+def write_part(folder, kind, steps, **results):
+    folder.mkdir(parents=True)
+    (folder / "identity.json").write_text(json.dumps({"kind": kind, "loop.steps": steps}))
+    (folder / "done.json").write_text(json.dumps({"results": results}))
+
+
+@pytest.fixture
+def training(tmp_path):
+    """What a training without REPA leaves of its parts."""
+    folder = tmp_path / "no-repa"
+    write_part(folder / "vae", "vae", 220, seconds=60.0, parameters=7.0)
+    write_part(folder / "stage1", "stage", 20, seconds=30.0, parameters=1234567.0, generation_samples=640.0, text_samples=0.0)
+    write_part(folder / "stage2", "stage", 340, seconds=150.0, parameters=1234567.0, generation_samples=10880.0, text_samples=170.0)
+    write_part(folder / "diffusion", "diffusion", 520, seconds=999.0, parameters=1.0, generation_samples=5.0)
+    return folder
+
+
+def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
+    one, two = (
+        make_store(prompts=2, model="janusflow"),
+        make_store(prompts=2, seed=1, model="nearest-caption", model_identity={"recipe": {}}),
+    )
+    out = tmp_path / "docs"
+    done = script(one.path, two.path, "--out", out, "--without-repa", training)
+    assert done.returncode == 0, done.stderr
+    assert [Path(line).name for line in done.stdout.splitlines()] == ["leaderboard.csv", "leaderboard.md", "leaderboard.png"]
+    with Image.open(out / "leaderboard.png") as image:
+        assert image.width == 1280
+        assert image.height > 150
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 20, "an empty page"
+    rows = list(csv.DictReader(io.StringIO((out / "leaderboard.csv").read_text())))
+    first = next(row for row in rows if row["model"] == "janusflow" and row["headline"] == "True")
+    headline = next(metric for metric in one.metrics() if metric.headline)
+    assert (float(first["value"]), float(first["ci_low"])) == (headline.value, headline.ci_low)
+    assert float(first["drawings"]) == 11520
+    assert "num_steps 30" in first["recipe"]
+    page = (out / "leaderboard.md").read_text()
+    assert f"{headline.value:.3f} \\[{headline.ci_low:.3f}, {headline.ci_high:.3f}\\]" in page
+    assert "| 1,234,567 | 11,520 | 4 | vae: 220 updates, 1.0 min; stage1: 20 updates (640 generation), 0.5 min; stage2: 340 updates" in page
+    assert "(10,880 generation, 170 text), 2.5 min" in page
+    assert "nothing is trained" in page
+    assert "diffusion" not in page.lower()
+
+
+def test_a_training_of_another_model_is_refused(make_store, training, tmp_path):
+    store = make_store(prompts=1, model="janusflow-shapes")
+    done = script(store.path, "--out", tmp_path / "docs", "--train", training)
+    assert done.returncode == 1
+    assert "is not the embedded model" in done.stderr
+    assert not (tmp_path / "docs").exists()
+
+
+def test_it_runs_the_systems_that_are_there(tmp_path):
+    make(tmp_path / "world", size=WorldSize(train=40, test=1, heldout=1, text=1))
+    options = ("--data", tmp_path / "world", "--runs-in", tmp_path / "runs", "--without-repa", tmp_path / "none", "--limit", 6)
+    names = ("--systems", "nearest-caption", "majority-answer", "janusflow", "--benchmarks", "geneval", "pope")
+    done = script("--out", tmp_path / "docs", *options, *names)
+    assert done.returncode == 0, done.stderr
+    assert "left out: The same without REPA" in done.stderr
+    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == ["majority-answer-pope", "nearest-caption-geneval"]
+    page = (tmp_path / "docs" / "leaderboard.md").read_text()
+    assert "Left out, because its weights are not there: The same without REPA." in page
+    assert f"--set data={tmp_path / 'world'} --edition shapes --seed 0" in page
+    assert "limited" in page
