@@ -10,6 +10,7 @@ from PIL import Image
 
 from jfeval.errors import UserError
 from jfeval.models.base import IMAGE_PLACEHOLDER, ImageJob
+from jfeval.models.compiling import compiles
 from jfeval.models.hub import content_hash, local_folder
 from jfeval.models.janusflow import questions
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
@@ -109,6 +110,8 @@ def load_system(name: str, folder: Path, settings: SystemSettings, *, vae: Path 
     """Load a checkpoint folder and wrap it."""
     pipeline = JanusFlowPipeline.from_pretrained(folder, vae=vae, device=choose_device(settings.device), dtype=settings.dtype)
     pipeline.processor.choose_start_tag(settings.start_tag)
+    if settings.compile and compiles(pipeline.model.device.type):
+        pipeline.model.compile_velocity()
     return JanusFlowSystem(name, folder, pipeline, settings, vae=vae)
 
 

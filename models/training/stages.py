@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from jfeval.errors import UserError
+from jfeval.models.compiling import compiles
 from jfeval.models.janusflow.config import FlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import from_parts
@@ -81,7 +82,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     if not streamed and part.ranks.device(settings.loop.device) == "cpu":
         attend_eagerly(model)
     model.checkpoint_activations(settings.checkpoint_activations)
-    if settings.compile_blocks:
+    if settings.compile_blocks and compiles(part.ranks.device(settings.loop.device)):
         compile_blocks(model)
     processor = stage_processor(part.inputs["tokenizer"], model)
     head = alignment_head(model, settings, part)

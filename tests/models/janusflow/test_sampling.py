@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jfeval.errors import UserError
+from jfeval.models.compiling import compiles
 from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.janusflow.sampling import GuidedVelocity, advance, noise, sample
 from jfeval.models.janusflow.settings import EVALUATIONS, SamplerSettings, SystemSettings
@@ -72,6 +73,22 @@ def test_rows_of_different_length_equal_single_runs(model, settings):
     for row, ids in enumerate(lists):
         alone = drawn(model, [ids], z[row : row + 1], guidance_scale=4.0, **settings)
         torch.testing.assert_close(together[row : row + 1], alone, atol=2e-5, rtol=1e-4)
+
+
+def test_a_compiled_model_draws_the_same(model):
+    """Prompts of two lengths, so that shapes change under the compiled code."""
+    if not compiles("cpu"):
+        pytest.skip("torch.compile does not work here")
+    z, settings = noise([1, 2], (4, 8, 8)), {"guidance_scale": 4.0, "num_steps": 2}
+    prompts = [[[3, 4, 5], [6, 7]], [[8, 9, 10, 11], [12]]]
+    plain = [drawn(model, ids, z, **settings) for ids in prompts]
+    model.compile_velocity()
+    try:
+        compiled = [drawn(model, ids, z, **settings) for ids in prompts]
+    finally:
+        del model.velocity
+    for one, other in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(other, one, atol=2e-5, rtol=1e-4)
 
 
 def test_guidance_acts_inside_its_interval_only(model):
