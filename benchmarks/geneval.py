@@ -18,7 +18,7 @@ from jfeval.benchmarks.prompt_files import PromptSettings, identity_of, protocol
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import UserError, unknown
 from jfeval.fetching.lock import fetched_folder
-from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.schema import EDITIONS, Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean, mean_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ NUM_IMAGES = 4
 """Images per prompt. Source: djghosh13/geneval @ af4902f24d3c, generation/diffusers_generate.py, n_samples."""
 
 PER_TASK = 60
-"""Prompts per task of the shapes edition."""
+"""Prompts per task of the shapes edition; of a smaller world as many as it has."""
 
 REVISION = "af4902f24d3ca90ebbb446dd9891a59e0f82725f"
 PUBLISHED = {
@@ -67,7 +67,7 @@ class GenEval:
     """553 prompts about everyday objects (official), or as many kinds of prompt about coloured shapes (shapes)."""
 
     name = "geneval"
-    editions: tuple[Edition, ...] = ("official", "shapes")
+    editions: tuple[Edition, ...] = EDITIONS
     protocols: tuple[str, ...] = ("official",)
     tasks: tuple[Tag, ...] = TAGS
     golden_families: tuple[str, ...] = ("geneval", "mask2former")
@@ -90,10 +90,11 @@ class GenEval:
 
     def _rows_identity(self, edition: Edition, seed: int, data: Path | None) -> JsonObject:
         published, _ = self._rows(edition, seed, data)
-        if edition == "shapes":
+        if edition != "official":
             content = "\n".join(json.dumps(metadata) for metadata in published)
             digest = hashlib.sha256(content.encode()).hexdigest()
-            return {"name": f"{self.name}-shapes", "seed": seed, "per_task": PER_TASK, "rows": len(published), "sha256": digest}
+            per_task = len(published) // len(self.tasks)
+            return {"name": f"{self.name}-{edition}", "seed": seed, "per_task": per_task, "rows": len(published), "sha256": digest}
         folder = _folder(data)
         digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in PUBLISHED}
         same = digests == PUBLISHED
@@ -117,8 +118,9 @@ class GenEval:
 
             return load_judge(self.settings.detector, self.settings.clip)
         from jfeval.benchmarks.shapes.oracle import OracleDetector
+        from jfeval.benchmarks.shapes.world import world_named
 
-        return OracleDetector()
+        return OracleDetector(world_named(edition).canvas)
 
     def score(self, sample: Sample, judgement: Judgement, *, protocol: str) -> list[Score]:
         """Turn what the judge saw into one verdict per image.
@@ -189,15 +191,15 @@ class GenEval:
         if edition == "official":
             return read_rows(_folder(data))
         if data is not None:
-            raise UserError(f"the shapes edition draws its prompts from the seed and reads no data; leave out --data {data}")
-        from jfeval.benchmarks.shapes.scene import SHAPES
+            raise UserError(f"the {edition} edition draws its prompts from the seed and reads no data; leave out --data {data}")
+        from jfeval.benchmarks.shapes.world import world_named
 
-        published = list(self._shapes_metadata(seed))
-        where = f"{self.name} (shapes), seed {seed}"
-        return published, [parse_row(m, where=f"{where}, row {i}", classes=SHAPES) for i, m in enumerate(published)]
+        published = list(self._drawn(seed, edition))
+        where, shapes = f"{self.name} ({edition}), seed {seed}", world_named(edition).shapes
+        return published, [parse_row(m, where=f"{where}, row {i}", classes=shapes) for i, m in enumerate(published)]
 
-    def _shapes_metadata(self, seed: int) -> tuple[JsonObject, ...]:
-        return _drawn_metadata(seed)
+    def _drawn(self, seed: int, world: str) -> tuple[JsonObject, ...]:
+        return _drawn_metadata(seed, world)
 
     def _check(self, edition: Edition) -> None:
         if edition not in self.editions:
@@ -215,24 +217,28 @@ class GenEvalHeldOut(GenEval):
     editions: tuple[Edition, ...] = ("shapes",)
     tasks: tuple[Tag, ...] = ("colors", "color_attr")
 
-    def _shapes_metadata(self, seed: int) -> tuple[JsonObject, ...]:
-        return _drawn_heldout_metadata(seed)
+    def _drawn(self, seed: int, world: str) -> tuple[JsonObject, ...]:
+        return _drawn_heldout_metadata(seed, world)
 
 
 @lru_cache(maxsize=4)
-def _drawn_metadata(seed: int) -> tuple[JsonObject, ...]:
-    """Draw the shapes edition's rows; a run asks for them several times."""
-    from jfeval.benchmarks.shapes.rows import geneval_rows
+def _drawn_metadata(seed: int, name: str) -> tuple[JsonObject, ...]:
+    """Draw the rows of a world's edition; a run asks for them several times."""
+    from jfeval.benchmarks.shapes.rows import geneval_rows, most_per_task
+    from jfeval.benchmarks.shapes.world import world_named
 
-    return tuple(row.metadata for row in geneval_rows(seed, PER_TASK))
+    world = world_named(name)
+    return tuple(row.metadata for row in geneval_rows(seed, min(PER_TASK, most_per_task(world)), world))
 
 
 @lru_cache(maxsize=4)
-def _drawn_heldout_metadata(seed: int) -> tuple[JsonObject, ...]:
+def _drawn_heldout_metadata(seed: int, name: str) -> tuple[JsonObject, ...]:
     """Draw the held-out rows."""
-    from jfeval.benchmarks.shapes.rows import heldout_rows
+    from jfeval.benchmarks.shapes.rows import heldout_rows, most_per_task
+    from jfeval.benchmarks.shapes.world import world_named
 
-    return tuple(row.metadata for row in heldout_rows(seed, PER_TASK))
+    world = world_named(name)
+    return tuple(row.metadata for row in heldout_rows(seed, min(PER_TASK, most_per_task(world)), world))
 
 
 def _sample(index: int, metadata: JsonObject, row: Row) -> Sample:

@@ -17,7 +17,7 @@ from jfeval.benchmarks.understanding.numbers import Namer, answer_counts, answer
 from jfeval.benchmarks.understanding.protocols import PAPER_MAX_NEW_TOKENS, SINGLE_WORD, Prompt, PromptName
 from jfeval.benchmarks.understanding.ratios import estimate, ratio
 from jfeval.errors import UserError
-from jfeval.schema import Edition, Json, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.schema import EDITIONS, Edition, Json, JsonObject, Judgement, Metric, Sample, Score
 
 _MAX_NEW_TOKENS: dict[PromptName, int] = {
     "paper": PAPER_MAX_NEW_TOKENS,
@@ -56,15 +56,17 @@ class Gqa(Understanding[Row]):
     """Compositional questions: testdev balanced, 12,578 about 398 photographs (official), or 400 about 100 scenes of shapes (shapes)."""
 
     name = "gqa"
+    editions: tuple[Edition, ...] = EDITIONS
     protocols: tuple[str, ...] = tuple(SCORERS)
     data_forms = FORMS
 
     @staticmethod
-    def draw(seed: int) -> list[Row]:
-        """Draw the shapes edition."""
+    def draw(seed: int, world: str = "shapes") -> list[Row]:
+        """Draw an edition of a synthetic world."""
         from jfeval.benchmarks.gqa_shapes import gqa_rows
+        from jfeval.benchmarks.shapes.world import world_named
 
-        return gqa_rows(seed)
+        return gqa_rows(seed, world_named(world))
 
     def read(self, folder: Path) -> list[Row]:
         """Read whichever published form the folder holds; see `gqa_rows.read_folder`."""

@@ -15,12 +15,7 @@ import numpy as np
 
 from jfeval.benchmarks.shapes import naming
 from jfeval.benchmarks.shapes.language import OPPOSITE, with_article
-from jfeval.benchmarks.shapes.scene import (
-    SEEN_PAIRS,
-    Kind,
-    Scene,
-    pick,
-)
+from jfeval.benchmarks.shapes.scene import Kind, Scene, pick
 
 Step = tuple[str, str]
 """Operation and argument."""
@@ -212,7 +207,7 @@ def _select(name: str) -> tuple[Step, ...]:
 def _absent(scene: Scene) -> list[Kind]:
     """List objects that a scene lacks but that share a colour or a shape with it."""
     colors, shapes = {color for color, _ in scene.kinds}, {shape for _, shape in scene.kinds}
-    return [kind for kind in SEEN_PAIRS if kind not in scene.kinds and (kind[0] in colors or kind[1] in shapes)]
+    return [kind for kind in scene.world.seen if kind not in scene.kinds and (kind[0] in colors or kind[1] in shapes)]
 
 
 def _either_order(pair: tuple[str, str], rng: np.random.Generator) -> tuple[str, str]:

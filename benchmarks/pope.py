@@ -16,7 +16,7 @@ from jfeval.benchmarks.understanding.numbers import Namer, answer_counts, answer
 from jfeval.benchmarks.understanding.protocols import SINGLE_WORD, Prompt, PromptName
 from jfeval.benchmarks.understanding.ratios import estimate, mean_ratio
 from jfeval.errors import UserError
-from jfeval.schema import Edition, Json, JsonObject, Judgement, Metric, Sample, Score
+from jfeval.schema import EDITIONS, Edition, Json, JsonObject, Judgement, Metric, Sample, Score
 
 REVISION = "3df3ba1b110ecce25696989577fad583b67d4239"
 """Of RUCAIBox/POPE, whose question files the published counts are of."""
@@ -70,15 +70,17 @@ class Pope(Understanding[Row]):
     """Is this object in the picture? 3 x 3,000 questions about COCO photographs (official), or 3 x 300 about coloured shapes (shapes)."""
 
     name = "pope"
+    editions: tuple[Edition, ...] = EDITIONS
     protocols: tuple[str, ...] = tuple(SCORERS)
     data_forms = FORMS
 
     @staticmethod
-    def draw(seed: int) -> list[Row]:
-        """Draw the shapes edition."""
+    def draw(seed: int, world: str = "shapes") -> list[Row]:
+        """Draw an edition of a synthetic world."""
         from jfeval.benchmarks.pope_shapes import pope_rows
+        from jfeval.benchmarks.shapes.world import world_named
 
-        return pope_rows(seed)
+        return pope_rows(seed, world_named(world))
 
     def read(self, folder: Path) -> list[Row]:
         """Read whichever published form the folder holds; see `pope_rows.read_folder`."""

@@ -1,6 +1,7 @@
 """The commands about data: the synthetic world, prompts for other programs, official data sets. Part of `jfeval.cli`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,9 +9,14 @@ import click
 
 from jfeval.cli_options import FILE, FOLDER, given
 from jfeval.console import clean
+from jfeval.schema import EDITIONS
 
 if TYPE_CHECKING:
     from jfeval.schema import Sample
+
+
+WORLDS = tuple(name for name in EDITIONS if name != "official")
+"""Every edition but the official one is made of a world of its name."""
 
 
 @click.group()
@@ -19,7 +25,7 @@ def data() -> None:
 
 
 @data.command("make")
-@click.argument("world", type=click.Choice(["shapes"]))
+@click.argument("world", type=click.Choice(WORLDS))
 @click.option("--out", type=FOLDER, required=True, help="Folder to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the world.")
 @click.option("--train", type=click.IntRange(1), help="Training scenes.")
@@ -27,13 +33,15 @@ def data() -> None:
 @click.option("--heldout", type=click.IntRange(0), help="Scenes of color-shape pairs that training never shows.")
 @click.option("--text", type=click.IntRange(0), help="Lines of text alone.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-def data_make(*, world: str, out: Path, seed: int, workers: int, **rows: int | None) -> None:  # noqa: ARG001  one world so far
+def data_make(*, world: str, out: Path, seed: int, workers: int, **rows: int | None) -> None:
     """Write a synthetic world to disk; stopped, the same command continues.
+
+    shapes is the embedded world, shapes-small an easier one for sweeps of trainings.
 
     \b
     jfeval data make shapes --out data/shapes --seed 0
     """  # noqa: D301
-    make_shapes(out, seed=seed, workers=workers, rows=given(rows))
+    make_shapes(out, seed=seed, workers=workers, rows=given(rows), world=world)
     click.echo(out)
 
 
@@ -183,10 +191,24 @@ def _write_questions(out: Path, samples: "Sequence[Sample]") -> None:
     write_atomically(out / "questions.jsonl", "".join(f"{line}\n" for line in lines).encode())
 
 
-def make_shapes(out: Path, *, seed: int = 0, workers: int = 1, rows: Mapping[str, int] | None = None) -> None:
+def make_shapes(out: Path, *, seed: int = 0, workers: int = 1, rows: Mapping[str, int] | None = None, world: str = "shapes") -> None:
     """Write a world, saying how far it is."""
-    from jfeval.benchmarks.shapes.dataset import WorldSize, make
+    from dataclasses import replace
+
+    from jfeval.benchmarks.shapes.dataset import DEFAULT_SIZES, make
+    from jfeval.benchmarks.shapes.world import world_named
     from jfeval.console import Progress
 
     with Progress("data", total=0) as shown:
-        make(out, seed=seed, size=WorldSize(**rows or {}), workers=workers, progress=shown.set)
+        make(
+            out,
+            seed=seed,
+            size=replace(DEFAULT_SIZES[world], **rows or {}),
+            workers=workers,
+            progress=shown.set,
+            world=world_named(world),
+        )
+
+
+WORLD_MAKERS: Mapping[str, Callable[[Path], None]] = {name: partial(make_shapes, world=name) for name in WORLDS}
+"""World name to what writes its data into a folder, for recipes."""

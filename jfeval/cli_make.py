@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from jfeval.cli_data import make_shapes
+from jfeval.cli_data import WORLD_MAKERS
 from jfeval.cli_options import FOLDER, load_model, model_options
 from jfeval.errors import UserError
 
@@ -61,13 +61,12 @@ def train(*, recipe: str, out: Path, only: tuple[str, ...], dry_run: bool, force
     from jfeval.models.training.ranks import joined
     from jfeval.models.training.recipe import load_recipe
 
-    worlds = {"shapes": make_shapes}
     with joined() as ranks:
         if dry_run and ranks.first:
             from jfeval.models.training.budget import describe
 
             for line in describe(load_recipe(recipe, overrides)):
                 click.echo(line)
-        made = make_parts(recipe, out, only=only, overrides=overrides, prepare=worlds, dry_run=dry_run, force=force, ranks=ranks)
+        made = make_parts(recipe, out, only=only, overrides=overrides, prepare=WORLD_MAKERS, dry_run=dry_run, force=force, ranks=ranks)
         if ranks.first:
             click.echo(made)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jfeval.cli_options import FOLDER
+from jfeval.schema import EDITIONS
 
 if TYPE_CHECKING:
     from jfeval.schema import JsonObject
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("benchmark")
-@click.option("--edition", type=click.Choice(["official", "shapes"]), default="official", show_default=True, help="Whose judge.")
+@click.option("--edition", type=click.Choice(EDITIONS), default="official", show_default=True, help="Whose judge.")
 @click.option("--set-benchmark", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark, such as its weights.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; another machine can reach only others than this."

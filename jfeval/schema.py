@@ -9,13 +9,13 @@ Everything here is a frozen dataclass without torch, numpy or pandas, so that re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
 
-Edition: TypeAlias = Literal["official", "shapes"]
-EDITIONS: tuple[Edition, ...] = ("official", "shapes")
+Edition: TypeAlias = Literal["official", "shapes", "shapes-small"]
+EDITIONS: tuple[Edition, ...] = get_args(Edition)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class RunSettings:
     benchmark: str = "geneval"
     """Name of a benchmark; ``jfeval list`` shows them."""
     edition: str = "shapes"
-    """``official`` data or ``shapes``, the embedded synthetic world."""
+    """``official`` data, ``shapes``, the embedded synthetic world, or ``shapes-small``, an easier one for sweeps of trainings."""
     model: str = "janusflow-shapes"
     """Name of a model; ``jfeval list`` shows them."""
     model_settings: dict[str, Any] = field(default_factory=dict)

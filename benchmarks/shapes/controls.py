@@ -43,7 +43,8 @@ def control_images(rows: Sequence[Row], control: Control, *, seed: int = 0) -> l
         shift = int(rng.integers(1, len(rows))) if len(rows) > 1 else 0
         return [render(row.scene) for row in [*rows[shift:], *rows[:shift]]]
     if control == "noise":
-        return [Image.fromarray(rng.integers(0, 256, (CANVAS, CANVAS, 3), dtype=np.uint8)) for _ in rows]
+        sides = [row.scene.world.canvas for row in rows]
+        return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in sides]
     return [malformed(row.scene.things, control, rng) for row in rows]
 
 

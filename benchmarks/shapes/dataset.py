@@ -18,20 +18,8 @@ from pathlib import Path
 from jfeval.benchmarks.shapes.language import captions
 from jfeval.benchmarks.shapes.questions import questions, sentence
 from jfeval.benchmarks.shapes.render import BACKGROUND, PALETTE, render_png
-from jfeval.benchmarks.shapes.scene import (
-    CANVAS,
-    COLORS,
-    HELD_OUT_PAIRS,
-    SHAPES,
-    SIZES,
-    SPLITS,
-    Scene,
-    Split,
-    Thing,
-    bucket,
-    sample_scene,
-    scene_rng,
-)
+from jfeval.benchmarks.shapes.scene import SIZES, SPLITS, Scene, Split, Thing, bucket, sample_scene, scene_rng
+from jfeval.benchmarks.shapes.world import FULL, SMALL, World, world_named
 from jfeval.errors import UserError
 
 FORMAT = "jfeval-shapes-1"
@@ -62,6 +50,10 @@ class WorldSize:
             raise UserError("train=0: a world without training scenes teaches nothing; ask for at least 1")
 
 
+DEFAULT_SIZES = {FULL.name: WorldSize(), SMALL.name: WorldSize(train=40_000, test=1_000, heldout=500, text=20_000)}
+"""Rows of each world, by name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """One file: rows `start` to `stop` of a split."""
@@ -70,19 +62,29 @@ class _Part:
     """Relative to the folder."""
     split: str
     seed: int
+    world: World
     start: int
     stop: int
 
 
-def make(out: Path, *, seed: int = 0, size: WorldSize | None = None, workers: int = 1, progress: Progress | None = None) -> Path:
+def make(
+    out: Path,
+    *,
+    seed: int = 0,
+    size: WorldSize | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    world: World = FULL,
+) -> Path:
     """Write a world; files that an interrupted call finished are kept.
 
     Args:
         out: Folder to write; made where it is absent.
         seed: Draws every scene, caption, question and sentence.
-        size: How many rows of each split.
+        size: How many rows of each split; by default the world's own.
         workers: Processes that write files side by side.
         progress: Told after every file how many rows are done.
+        world: Whose rules the scenes follow.
 
     Returns:
         The path of meta.json, written last.
@@ -90,9 +92,9 @@ def make(out: Path, *, seed: int = 0, size: WorldSize | None = None, workers: in
     Raises:
         UserError: The folder holds something else, or a world of another seed, size or version.
     """
-    size = size or WorldSize()
-    parts = _parts(seed, size)
-    plan = {"format": FORMAT, "seed": seed, "counts": asdict(size), "world": _world()}
+    size = size or DEFAULT_SIZES[world.name]
+    parts = _parts(seed, size, world)
+    plan = {"format": FORMAT, "seed": seed, "counts": asdict(size), "world": rules(world)}
     _claim(out, plan)
     total, done = sum(part.stop - part.start for part in parts), 0
     waiting = [part for part in parts if not (out / part.path).is_file()]
@@ -123,6 +125,7 @@ def verify(path: Path) -> dict[str, int]:
     import pyarrow.parquet as pq
 
     meta = read_meta(path)
+    world = world_named(meta["world"].get("name", FULL.name))
     counts: dict[str, int] = dict.fromkeys((*SPLITS, "text"), 0)
     for name, entry in meta["files"].items():
         file = path / name
@@ -136,7 +139,7 @@ def verify(path: Path) -> dict[str, int]:
         rows = pq.read_table(file, columns=["text"] if split == "text" else ["objects", "captions", "questions"]).to_pylist()
         counts[split] += len(rows)
         for i, row in enumerate(rows):
-            fault = _fault(split, row)
+            fault = _fault(split, row, world)
             if fault:
                 raise UserError(f"{file}, row {i}: {fault}")
     if counts != meta["counts"]:
@@ -162,50 +165,57 @@ def read_meta(path: Path) -> dict:
     return meta
 
 
-def names_held_out(text: str) -> bool:
+def names_held_out(text: str, world: World = FULL) -> bool:
     """Tell whether a text names a held-out colour-shape pair."""
-    return any(f"{color} {shape}" in text for color, shape in HELD_OUT_PAIRS)
+    return any(f"{color} {shape}" in text for color, shape in world.held_out)
 
 
-def scene_from_row(objects: list[dict]) -> Scene:
+def scene_from_row(objects: list[dict], world: World = FULL) -> Scene:
     """Build the scene back from the `objects` column of one row."""
-    return Scene(things=tuple(Thing(**thing) for thing in objects))
+    return Scene(things=tuple(Thing(**thing) for thing in objects), world=world)
 
 
-def _fault(split: str, row: dict) -> str:
+def _fault(split: str, row: dict, world: World) -> str:
     """Say what is wrong with a row; empty when nothing is."""
     if split == "text":
-        return f"names a held-out pair: {row['text']!r}" if names_held_out(row["text"]) else ""
-    found = bucket(scene_from_row(row["objects"]))
+        return f"names a held-out pair: {row['text']!r}" if names_held_out(row["text"], world) else ""
+    found = bucket(scene_from_row(row["objects"], world))
     if found != split:
         return f"a {found} scene among those of {split}"
     texts = [*row["captions"], *(question["question"] for question in row["questions"])]
-    bad = next((text for text in texts if split != "heldout" and names_held_out(text)), None)
+    bad = next((text for text in texts if split != "heldout" and names_held_out(text, world)), None)
     return f"names a held-out pair: {bad!r}" if bad else ""
 
 
-def _world() -> dict:
-    """Describe the rules of the world that the files follow."""
-    return {
-        "canvas": CANVAS,
+def rules(world: World = FULL) -> dict:
+    """Describe the rules of a world that files follow; the full one's name goes without saying, so that its files stay what they were."""
+    described = {
+        "canvas": world.canvas,
         "background": list(BACKGROUND),
-        "palette": {color: list(PALETTE[color]) for color in COLORS},
-        "shapes": list(SHAPES),
-        "sizes": dict(SIZES),
-        "held_out_pairs": sorted([color, shape] for color, shape in HELD_OUT_PAIRS),
+        "palette": {color: list(PALETTE[color]) for color in world.colors},
+        "shapes": list(world.shapes),
+        "sizes": {size: SIZES[size] for size in world.sizes},
+        "held_out_pairs": sorted([color, shape] for color, shape in world.held_out),
         "captions_per_scene": CAPTIONS_PER_SCENE,
         "questions_per_scene": QUESTIONS_PER_SCENE,
     }
+    return described if world == FULL else {"name": world.name, **described}
 
 
-def _parts(seed: int, size: WorldSize) -> list[_Part]:
+def digest(world: World = FULL) -> str:
+    """Return a hash of every rule that what is drawn of a world follows, wordings and shares included."""
+    facts = {**asdict(world), "held_out": sorted(world.held_out), **rules(world)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _parts(seed: int, size: WorldSize, world: World) -> list[_Part]:
     parts = []
     for split, rows in asdict(size).items():
         folder, name, step = ("text", "train", TEXTS_PER_FILE) if split == "text" else ("scenes", split, SCENES_PER_FILE)
         files = -(-rows // step)
         for i in range(files):
             path = f"{folder}/{name}-{i:05d}-of-{files:05d}.parquet"
-            parts.append(_Part(path=path, split=split, seed=seed, start=i * step, stop=min(rows, (i + 1) * step)))
+            parts.append(_Part(path=path, split=split, seed=seed, world=world, start=i * step, stop=min(rows, (i + 1) * step)))
     return parts
 
 
@@ -246,9 +256,9 @@ def _write(out: Path, part: _Part) -> _Part:
     from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if part.split == "text":
-        columns: dict[str, list] = {"text": [sentence(scene_rng(part.seed, "text", i)) for i in range(part.start, part.stop)]}
+        columns: dict[str, list] = {"text": [sentence(scene_rng(part.seed, "text", i), part.world) for i in range(part.start, part.stop)]}
     else:
-        rows = [_row(part.seed, part.split, i) for i in range(part.start, part.stop)]  # pyright: ignore[reportArgumentType]
+        rows = [_row(part.seed, part.split, i, part.world) for i in range(part.start, part.stop)]  # pyright: ignore[reportArgumentType]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
     path = out / part.path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -264,9 +274,9 @@ def _write(out: Path, part: _Part) -> _Part:
     return part
 
 
-def _row(seed: int, split: Split, index: int) -> dict:
+def _row(seed: int, split: Split, index: int, world: World = FULL) -> dict:
     rng = scene_rng(seed, split, index)
-    scene = sample_scene(rng, split)
+    scene = sample_scene(rng, split, world)
     return {
         "scene_id": f"{split}-{index:07d}",
         "image": {"bytes": render_png(scene), "path": None},

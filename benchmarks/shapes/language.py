@@ -11,32 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from jfeval.benchmarks.shapes.scene import RELATIONS, Relation, Scene, Thing, pick, relation_holds
+from jfeval.benchmarks.shapes.world import FULL, OFFICIAL_PREFIX
+
+__all__ = ["OFFICIAL_PREFIX", "PREFIXES"]
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five")
 
-OFFICIAL_PREFIX = "a photo of "
-"""Source: djghosh13/geneval @ af4902f, prompts/create_prompts.py."""
-PREFIXES = (
-    OFFICIAL_PREFIX,
-    "a picture of ",
-    "an image of ",
-    "a drawing of ",
-    "a photo with ",
-    "a picture with ",
-    "an image with ",
-    "a drawing with ",
-)
-_PREFIX_SHARES = (0.65, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05)
-_BARE, _THERE_IS = 0.08, 0.02
+PREFIXES = FULL.wording.prefixes
+"""Of the full world."""
 CLEAR_RELATION = 0.62
 """Least cosine at which captions and questions state a relation; GenEval accepts 0.5."""
 OPPOSITE: dict[Relation, Relation] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-
-_RELATION_SHARE = 0.5
-"""How often a caption of two objects states their relation."""
-_COLOR_SHARE, _COLOR_SHARE_ALIKE = 0.6, 0.4
-"""How often a caption names colours; the second where all objects are alike."""
-_SIZE_SHARE = 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +82,10 @@ def captions(scene: Scene, rng: np.random.Generator, n: int) -> list[str]:
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """Draw one caption: prefix and description."""
     alike = len(set(scene.kinds)) == 1 and len(scene.things) > 1
-    mention = Mention(color=rng.random() < (_COLOR_SHARE_ALIKE if alike else _COLOR_SHARE), size=rng.random() < _SIZE_SHARE)
+    wording = scene.world.wording
+    mention = Mention(color=rng.random() < (wording.color_alike if alike else wording.color), size=rng.random() < wording.size)
     body = None
-    if len(scene.things) == 2 and rng.random() < _RELATION_SHARE:
+    if len(scene.things) == 2 and rng.random() < wording.relation:
         phrase = relation_phrase(scene, rng, mention)
         if phrase is not None:
             subject, relation, target = phrase
@@ -107,11 +93,11 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     if body is None:
         body = list_phrase(scene, rng, mention)
     style = rng.random()
-    if style < _BARE:
+    if style < wording.bare:
         return body
-    if style < _BARE + _THERE_IS:
+    if style < wording.bare + wording.there_is:
         return f"there {'is' if body.startswith(('a ', 'an ')) else 'are'} {body}"
-    return pick(rng, PREFIXES, _PREFIX_SHARES) + body
+    return pick(rng, wording.prefixes, wording.prefix_shares) + body
 
 
 def list_phrase(scene: Scene, rng: np.random.Generator, mention: Mention) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from jfeval.benchmarks.shapes.language import CLEAR_RELATION, OPPOSITE, clear_relations
-from jfeval.benchmarks.shapes.scene import COLORS, HELD_OUT_PAIRS, SHAPES, Color, Relation, Scene, Shape, Thing, pick, relation_holds
+from jfeval.benchmarks.shapes.scene import Color, Relation, Scene, Shape, Thing, pick, relation_holds
 
 
 def alone(thing: Thing, scene: Scene) -> bool:
@@ -50,7 +50,8 @@ def wrong_color(scene: Scene, rng: np.random.Generator) -> tuple[Thing, Color] |
     thing = pick(rng, scene.things)
     if not alone(thing, scene):
         return None
-    others: list[Color] = [color for color in COLORS if color != thing.color and (color, thing.shape) not in HELD_OUT_PAIRS]
+    world = scene.world
+    others: list[Color] = [color for color in world.colors if color != thing.color and (color, thing.shape) not in world.held_out]
     near: list[Color] = [color for color in others if any(other.color == color for other in scene.things)]
     return thing, pick(rng, near if near and rng.random() < 0.5 else others)
 
@@ -58,7 +59,7 @@ def wrong_color(scene: Scene, rng: np.random.Generator) -> tuple[Thing, Color] |
 def two_shapes(scene: Scene, rng: np.random.Generator, word: Literal["and", "or"], right: bool) -> tuple[Shape, Shape] | None:
     """Draw two shapes of which it is right, or wrong, that both ("and") or one ("or") are there; None where a scene has but one shape."""
     there: list[Shape] = sorted({thing.shape for thing in scene.things})
-    absent: list[Shape] = [shape for shape in SHAPES if shape not in there]
+    absent: list[Shape] = [shape for shape in scene.world.shapes if shape not in there]
     if word == "and":
         if len(there) < 2:
             return None

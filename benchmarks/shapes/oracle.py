@@ -70,7 +70,7 @@ class Detection:
     """x0, y0, x1, y1 in pixels; x1 and y1 are the last pixel + 1. Tight around what is covered at least half."""
     score: float
     mask: np.ndarray
-    """Pixels covered at least half, bool (64, 64)."""
+    """Pixels covered at least half, bool (H, W)."""
 
     @property
     def kind(self) -> Kind:
@@ -79,32 +79,38 @@ class Detection:
 
 
 class OracleDetector:
-    """Judge of generated images of the synthetic world, in the place of GenEval's Mask2Former and CLIP."""
+    """Judge of generated images of a synthetic world, in the place of GenEval's Mask2Former and CLIP."""
 
     name = "oracle"
 
+    def __init__(self, canvas: int = CANVAS) -> None:
+        """Look at pictures of so many pixels a side; objects are of the same sizes in every world."""
+        self.canvas = canvas
+
     def identity(self) -> JsonObject:
         """Return what can change an observation."""
-        return {"judge": self.name, "version": VERSION, "classes": list(SHAPES), "colors": list(COLORS)}
+        seen: JsonObject = {"judge": self.name, "version": VERSION, "classes": list(SHAPES), "colors": list(COLORS)}
+        return seen if self.canvas == CANVAS else {**seen, "canvas": self.canvas}
 
     def observe(self, sample: Sample, images: "Sequence[Image]") -> tuple[JsonObject, ...]:  # noqa: ARG002 - sees pixels only
         """Report the objects of each image: boxes with scores and colours, by class, best first."""
-        return tuple(observation(image) for image in images)
+        return tuple(observation(image, self.canvas) for image in images)
 
 
-def observation(image: "Image") -> JsonObject:
+def observation(image: "Image", canvas: int = CANVAS) -> JsonObject:
     """Look at one image.
 
     Args:
-        image: 64x64 image.
+        image: Square image.
+        canvas: Its side.
 
     Returns:
         ``{"width", "height", "detections": {class: [[x0, y0, x1, y1, score], ...]}, "colors": {class: [colour, ...]}}``
 
     Raises:
-        UserError: The image is not 64x64.
+        UserError: The image is of another size.
     """
-    found = detect(image)
+    found = detect(image, canvas)
     detections: dict[str, list] = {}
     colors: dict[str, list] = {}
     for one in found:
@@ -113,16 +119,16 @@ def observation(image: "Image") -> JsonObject:
     return {"width": image.width, "height": image.height, "detections": detections, "colors": colors}  # pyright: ignore[reportReturnType]
 
 
-def detect(image: "Image") -> list[Detection]:
-    """Find the well-formed objects of an image, best score first.
+def detect(image: "Image", canvas: int = CANVAS) -> list[Detection]:
+    """Find the well-formed objects of an image of `canvas` pixels a side, best score first.
 
     Raises:
-        UserError: The image is not 64x64.
+        UserError: The image is of another size.
     """
-    if image.size != (CANVAS, CANVAS):
+    if image.size != (canvas, canvas):
         width, height = image.size
         raise UserError(
-            f"the oracle detector reads images of {CANVAS}x{CANVAS} pixels, not {width}x{height}; "
+            f"the oracle detector reads images of {canvas}x{canvas} pixels, not {width}x{height}; "
             "resize them, or use the official edition for photographs"
         )
     rgb = np.asarray(image.convert("RGB"), np.float64)
@@ -134,11 +140,11 @@ def detect(image: "Image") -> list[Detection]:
         if inside.sum() < MIN_PIXELS:
             continue
         other = (labels[rows, columns] != 0) & ~inside
-        found.extend(_objects(rgb[rows, columns], inside, other, (columns.start, rows.start)))
+        found.extend(_objects(rgb[rows, columns], inside, other, (columns.start, rows.start), canvas))
     return sorted(found, key=lambda one: -one.score)
 
 
-def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tuple[int, int]) -> list[Detection]:
+def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tuple[int, int], canvas: int) -> list[Detection]:
     """Name the objects of one connected region: usually one; several where clean objects of different colours touch.
 
     Args:
@@ -146,6 +152,7 @@ def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tup
         inside: Pixels of the region, (H, W).
         other: Pixels of other regions, (H, W).
         corner: x and y of the patch in the image.
+        canvas: Side of the image.
     """
     eroded = _eroded(inside)
     core = eroded if eroded.any() else inside
@@ -161,7 +168,7 @@ def _objects(rgb: np.ndarray, inside: np.ndarray, other: np.ndarray, corner: tup
             part = _largest(part)
         solid = core & (part >= 0.5)
         if solid.sum() and (names[solid] == i).mean() >= PURITY:
-            one = _object(part, COLORS[i], corner)
+            one = _object(part, COLORS[i], corner, canvas)
             if one is not None:
                 found.append(one)
     return found
@@ -211,7 +218,7 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     return np.where(keep, mask, 0)
 
 
-def _object(alpha: np.ndarray, color: Color, corner: tuple[int, int]) -> Detection | None:
+def _object(alpha: np.ndarray, color: Color, corner: tuple[int, int], canvas: int) -> Detection | None:
     """Name the shape of a soft mask; None where it is none, or not well-formed."""
     mask = sharpen(alpha)
     rows, columns = np.nonzero(alpha >= 0.5)
@@ -226,7 +233,7 @@ def _object(alpha: np.ndarray, color: Color, corner: tuple[int, int]) -> Detecti
     if score < LEAST_SCORE or values[best] - values[second] < LEAD or not DIAMETERS[0] <= diameter <= DIAMETERS[1]:
         return None
     x, y = corner
-    full = np.zeros((CANVAS, CANVAS), dtype=bool)
+    full = np.zeros((canvas, canvas), dtype=bool)
     full[rows + y, columns + x] = True
     box = (float(columns.min() + x), float(rows.min() + y), float(columns.max() + 1 + x), float(rows.max() + 1 + y))
     return Detection(shape=SHAPES[best], color=color, box=box, score=score, mask=full)

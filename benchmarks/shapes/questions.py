@@ -20,15 +20,8 @@ from jfeval.benchmarks.shapes.language import (
     relation_phrase,
     with_article,
 )
-from jfeval.benchmarks.shapes.scene import (
-    COLORS,
-    HELD_OUT_PAIRS,
-    SHAPES,
-    Kind,
-    Scene,
-    pick,
-    sample_scene,
-)
+from jfeval.benchmarks.shapes.scene import Kind, Scene, pick, sample_scene
+from jfeval.benchmarks.shapes.world import FULL, World
 
 QuestionKind: TypeAlias = Literal[
     "existence",
@@ -70,12 +63,12 @@ def questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
     return found
 
 
-def sentence(rng: np.random.Generator) -> str:
+def sentence(rng: np.random.Generator, world: World = FULL) -> str:
     """Draw one text for a language model: a description of a training scene, half of the time with a question and its answer.
 
     The description names all that the question needs: sizes for a question of size, the relation for a question of relation.
     """
-    scene = sample_scene(rng, "train")
+    scene = sample_scene(rng, "train", world)
     if rng.random() < 0.5:
         return caption(scene, rng)
     question = questions(scene, rng, 1)[0]
@@ -93,9 +86,10 @@ def sentence(rng: np.random.Generator) -> str:
 def _absent_kinds(scene: Scene) -> list[Kind]:
     """List the pairs that are not in a scene but share a colour or a shape with it: the hard negatives."""
     colors, shapes = {color for color, _ in scene.kinds}, {shape for _, shape in scene.kinds}
-    held_out = HELD_OUT_PAIRS.isdisjoint(scene.kinds)
-    near: list[Kind] = [(color, shape) for color in COLORS for shape in SHAPES if color in colors or shape in shapes]
-    return [kind for kind in near if kind not in scene.kinds and not (held_out and kind in HELD_OUT_PAIRS)]
+    world = scene.world
+    held_out = world.held_out.isdisjoint(scene.kinds)
+    near: list[Kind] = [(color, shape) for color in world.colors for shape in world.shapes if color in colors or shape in shapes]
+    return [kind for kind in near if kind not in scene.kinds and not (held_out and kind in world.held_out)]
 
 
 def _existence(scene: Scene, rng: np.random.Generator) -> Question:
@@ -107,8 +101,8 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Question:
     else:
         color, shape = pick(rng, _absent_kinds(scene))
         if level != "kind":
-            color = pick(rng, [c for c in COLORS if all(c != other for other, _ in scene.kinds)])
-            shape = pick(rng, [s for s in SHAPES if all(s != other for _, other in scene.kinds)])
+            color = pick(rng, [c for c in scene.world.colors if all(c != other for other, _ in scene.kinds)])
+            shape = pick(rng, [s for s in scene.world.shapes if all(s != other for _, other in scene.kinds)])
         answer = "no"
     words = {"shape": shape, "color": f"{color} object", "kind": f"{color} {shape}"}[level]
     return Question(question=form.format(with_article(words)), answer=answer, kind="existence")

@@ -113,21 +113,21 @@ def _cell(thing: Thing) -> tuple[slice, slice]:
     return slice(thing.y - thing.radius, thing.y + thing.radius + 1), slice(thing.x - thing.radius, thing.x + thing.radius + 1)
 
 
-def blank() -> np.ndarray:
-    """Return the empty background, uint8 (64, 64, 3)."""
-    return np.full((CANVAS, CANVAS, 3), BACKGROUND, np.uint8)
+def blank(canvas: int = CANVAS) -> np.ndarray:
+    """Return the empty background, uint8 (canvas, canvas, 3)."""
+    return np.full((canvas, canvas, 3), BACKGROUND, np.uint8)
 
 
 def render_array(scene: Scene) -> np.ndarray:
-    """Draw a scene as uint8 (64, 64, 3)."""
-    canvas = blank()
+    """Draw a scene as uint8 (H, W, 3), H = W = 64 in the full world."""
+    canvas = blank(scene.world.canvas)
     for thing in scene.things:
         canvas[_cell(thing)] = _patch(thing.shape, SIZES[thing.size], thing.color)
     return canvas
 
 
 def render(scene: Scene) -> Image.Image:
-    """Draw a scene as a 64x64 RGB image."""
+    """Draw a scene as an RGB image."""
     return Image.fromarray(render_array(scene))
 
 
@@ -139,8 +139,9 @@ def render_png(scene: Scene) -> bytes:
 
 
 def true_masks(scene: Scene) -> np.ndarray:
-    """Return which pixels each object covers at least half, bool (objects, 64, 64)."""
-    masks = np.zeros((len(scene.things), CANVAS, CANVAS), dtype=bool)
+    """Return which pixels each object covers at least half, bool (objects, H, W)."""
+    side = scene.world.canvas
+    masks = np.zeros((len(scene.things), side, side), dtype=bool)
     for mask, thing in zip(masks, scene.things, strict=True):
         mask[_cell(thing)] = shape_mask(thing.shape, SIZES[thing.size]) >= 0.5
     return masks
@@ -161,9 +162,10 @@ def true_boxes(scene: Scene) -> list[TrueBox]:
 def contact_sheet(images: list[Image.Image], *, columns: int = 8, scale: int = 3) -> Image.Image:
     """Lay images out in a grid, enlarged without smoothing, for a person to look at."""
     rows = -(-len(images) // columns)
-    step = CANVAS * scale + 4
+    side = max(image.width for image in images) * scale
+    step = side + 4
     sheet = Image.new("RGB", (columns * step, rows * step), (255, 255, 255))
     for i, image in enumerate(images):
-        big = image.resize((CANVAS * scale, CANVAS * scale), Image.Resampling.NEAREST)
+        big = image.resize((side, side), Image.Resampling.NEAREST)
         sheet.paste(big, (i % columns * step + 2, i // columns * step + 2))
     return sheet

@@ -78,7 +78,7 @@ class Understanding(ABC, Generic[RowT]):
 
     @staticmethod
     def draw(seed: int) -> Sequence[RowT]:
-        """Draw the rows of the shapes edition; called once per seed."""
+        """Draw the rows of the shapes edition, once per seed; a benchmark of several worlds takes the name of another one second."""
         raise UserError(f"there is no shapes edition (seed {seed})")
 
     @abstractmethod
@@ -126,23 +126,23 @@ class Understanding(ABC, Generic[RowT]):
         rows = self.rows(edition, seed=seed, data=data)
         content = json.dumps([self.content(row) for row in rows])
         identity: JsonObject = {
-            "name": self.name if edition == "official" else f"{self.name}-shapes",
+            "name": self.name if edition == "official" else f"{self.name}-{edition}",
             "prompt": self.asked(edition),
             **self.counts(rows),
             "sha256": hashlib.sha256(content.encode()).hexdigest(),
         }
         if self.settings.images == "withheld":
             identity["images_withheld"] = True
-        return identity | ({"seed": seed} if edition == "shapes" else self.published(self.data_folder(data)))
+        return identity | (self.published(self.data_folder(data)) if edition == "official" else {"seed": seed})
 
     def rows(self, edition: Edition, *, seed: int, data: Path | None = None) -> Sequence[RowT]:
         """List the edition's rows, read or drawn once however often a run asks for them."""
         if edition not in self.editions:
             raise unknown(f"edition of {self.name}", edition, self.editions)
-        if edition == "shapes":
+        if edition != "official":
             if data is not None:
-                raise UserError(f"the shapes edition draws its questions from the seed and reads no data; leave out --data {data}")
-            return _drawn(type(self).draw, seed)
+                raise UserError(f"the {edition} edition draws its questions from the seed and reads no data; leave out --data {data}")
+            return _drawn(type(self).draw, seed, *([] if edition == "shapes" else [edition]))
         folder = self.data_folder(data)
         if self._official is None or self._official[0] != folder:
             self._official = folder, self.read(folder)
@@ -204,8 +204,8 @@ def answer_text(sample: Sample, judgement: Judgement) -> str:
 
 
 @lru_cache(maxsize=8)
-def _drawn(draw: Callable[[int], Sequence[Any]], seed: int) -> tuple[Any, ...]:
-    return tuple(draw(seed))
+def _drawn(draw: Callable[..., Sequence[Any]], seed: int, *world: str) -> tuple[Any, ...]:
+    return tuple(draw(seed, *world))
 
 
 def _blind(request: object) -> TextRequest:

@@ -18,7 +18,7 @@ PROMPTS: tuple[PromptName, ...] = get_args(PromptName)
 ScorerName: TypeAlias = Literal["vlmevalkit-nov2024", "vlmevalkit-head", "lmms-eval", "llava", "official"]
 SCORERS: tuple[ScorerName, ...] = get_args(ScorerName)
 
-DEFAULT_PROMPT: dict[Edition, PromptName] = {"official": "paper", "shapes": "bare"}
+DEFAULT_PROMPT: dict[Edition, PromptName] = {"official": "paper", "shapes": "bare", "shapes-small": "bare"}
 """The embedded model was trained on bare questions and has never read the sentences that the others add."""
 
 SINGLE_WORD = "Answer the question using a single word or phrase."
