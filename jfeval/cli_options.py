@@ -71,6 +71,7 @@ engine_options = together(
         type=click.Choice(["all", "generate", "judge", "score"]),
         help="Do one stage; judge goes on beside a generate in another process.  [default: all]",
     ),
+    click.option("--judge-beside", is_flag=True, default=None, help="Judge in one more worker while pictures are drawn."),
     click.option(
         "--executor", type=click.Choice(["local", "ray"]), help="Where workers run; ray needs the extra 'cluster'.  [default: local]"
     ),
@@ -78,7 +79,7 @@ engine_options = together(
     click.option("--gpus", type=float, help="Share of an accelerator per Ray worker.  [default: 0]"),
     click.option("--item-timeout", type=float, metavar="SECONDS", help="Replace a worker that is silent for so long.  [default: 3600]"),
 )
-_ENGINE = ("workers", "stage", "executor", "address", "gpus", "item_timeout")
+_ENGINE = ("workers", "stage", "judge_beside", "executor", "address", "gpus", "item_timeout")
 
 
 def take_engine(values: dict[str, Any]) -> "Engine":
@@ -92,11 +93,11 @@ def take_engine(values: dict[str, Any]) -> "Engine":
 
     shard = values.pop("shard", None)
     chosen = {name: values.pop(name) for name in _ENGINE if name in values}
-    cluster = sorted(set(chosen) - {"workers", "stage", "executor", "item_timeout"})
+    cluster = sorted(set(chosen) - {"workers", "stage", "judge_beside", "executor", "item_timeout"})
     if cluster and chosen.get("executor") != "ray":
         raise click.UsageError(f"--{cluster[0].replace('_', '-')} is for --executor ray.")
     engine = Engine(**chosen, share=Share.parse(shard) if shard else None)
-    if engine.alone and "item_timeout" in chosen:
+    if engine.alone and not engine.judge_beside and "item_timeout" in chosen:
         raise click.UsageError("--item-timeout watches over workers, and one process has none beside it; give --workers 2 or more.")
     return engine
 

@@ -36,6 +36,8 @@ class Engine:
     """Which part of the run's batches this process takes; None for all of them."""
     stage: Stage = "all"
     """Which stage this process carries out; judging goes on beside generation in another process."""
+    judge_beside: bool = False
+    """Whether one more worker judges what is drawn while the others draw."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MOST_WORKERS:
@@ -46,6 +48,11 @@ class Engine:
             raise unknown("stage", self.stage, STAGES)
         if self.share and self.stage == "score":
             raise UserError("--stage score is of the whole run, which has no shards to be scored; leave out --shard")
+        if self.judge_beside and (self.stage != "all" or self.executor != "local"):
+            raise UserError(
+                "--judge-beside is one command's way of doing both stages on this machine; elsewhere run --stage generate, and beside it "
+                "--stage judge"
+            )
 
     @property
     def part(self) -> str:
@@ -58,6 +65,11 @@ class Engine:
         """True when this process does the work itself."""
         return self.executor == "local" and self.workers == 1
 
+    @property
+    def sole_writer(self) -> bool:
+        """True when nothing else writes the run's rows at the same time."""
+        return not self.part and not self.judge_beside
+
     def open(self, make: Callable[[], State]) -> AbstractContextManager[Pool[State]]:
         """Open a pool of workers; ``make`` is sent to them."""
         if self.alone:
@@ -67,15 +79,22 @@ class Engine:
         if self.executor == "local":
             from jfeval.executors.processes import in_processes
 
-            return in_processes(make, workers=self.workers, item_timeout=self.item_timeout)
+            return in_processes(make, workers=self.workers, of=self.workers + self.judge_beside, item_timeout=self.item_timeout)
         from jfeval.executors.ray import on_ray
 
         return on_ray(make, workers=self.workers, address=self.address, gpus=self.gpus, item_timeout=self.item_timeout)
 
+    def open_beside(self, make: Callable[[], State]) -> AbstractContextManager[Pool[State]]:
+        """Open one more worker on this machine, on the next accelerator where there are several."""
+        from jfeval.executors.processes import in_processes
+
+        return in_processes(make, workers=1, first=self.workers, of=self.workers + 1, item_timeout=self.item_timeout)
+
     def facts(self) -> JsonObject:
         """Return what the record says about it."""
-        stage: JsonObject = {} if self.stage == "all" else {"stage": self.stage}
-        return {"executor": self.executor, "workers": self.workers, "share": self.share.name if self.share else "", **stage}
+        more: JsonObject = {} if self.stage == "all" else {"stage": self.stage}
+        more |= {"judge_beside": True} if self.judge_beside else {}
+        return {"executor": self.executor, "workers": self.workers, "share": self.share.name if self.share else "", **more}
 
 
 ALONE = Engine()

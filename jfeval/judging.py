@@ -5,9 +5,10 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, TypeAlias
 
 from jfeval.asking import MAX_PIXELS, describe_error
@@ -35,6 +36,16 @@ _JUDGED_PER_TRANSACTION = 32
 Pair: TypeAlias = tuple[Sample, Output]
 Seen: TypeAlias = tuple[Judgement, float] | str
 """A judgement with the seconds it took, or the id of a sample whose images are missing or damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What judging beside generation needs of the process that draws."""
+
+    viewers: "Pool[Viewer]"
+    """One worker, which keeps its judge from look to look."""
+    stop: Event
+    """Set when drawing has ended: what is left is for the judge stage, which has all workers."""
 
 
 class Viewer:
@@ -133,6 +144,7 @@ def judge_stored(
     engine: Engine = ALONE,
     plan: Plan | None = None,
     retry_failed: bool = False,
+    beside: "Beside | None" = None,
 ) -> list[str]:
     """Judge every stored output that is not judged yet; without a judge there is nothing to do.
 
@@ -143,6 +155,7 @@ def judge_stored(
         engine: How many workers, and which share.
         plan: Says what a share is of, and the protocol; needed with a share.
         retry_failed: Judge again what the judge failed on before.
+        beside: Do this in the worker that judges beside generation, without a bar of its own, until it is told to stop.
 
     Returns:
         Ids of samples whose images are missing or damaged; they are left unjudged.
@@ -162,18 +175,22 @@ def judge_stored(
     ]
     damaged: list[str] = []
     if work:
-        size = min(_JUDGED_PER_TRANSACTION, -(-len(work) // (4 * engine.workers)))
+        size = min(_JUDGED_PER_TRANSACTION, -(-len(work) // (4 * (1 if beside else engine.workers))))
         parts = [work[start : start + size] for start in range(0, len(work), size)]
         total = len(outputs if mine is None else mine)
+        name = engine.part or WORKER  # shards are read in the order of their names: what is judged again afterwards counts first
         with (
-            _viewers(store, judge, benchmark, engine, plan.protocol if plan else record.protocol) as viewers,
-            Shard(store.path, engine.part or WORKER, alone=not engine.part) as shard,
-            Progress("judge", total=total, done=total - len(work)) as progress,
+            nullcontext(beside.viewers) if beside else _viewers(store, judge, benchmark, engine, plan) as viewers,
+            Shard(store.path, f"{name}_beside" if beside else name, alone=engine.sole_writer) as shard,
+            nullcontext() if beside else Progress("judge", total=total, done=total - len(work)) as progress,
         ):
             for part, seen in viewers.each(Viewer.look, parts, _lost):
                 shard.add_judgements(record.judge_fingerprint, [one for one in seen if not isinstance(one, str)])
                 damaged += [one for one in seen if isinstance(one, str)]
-                progress.advance(len(part))
+                if progress:
+                    progress.advance(len(part))
+                if beside and beside.stop.is_set():
+                    break
     update_counts(store)
     return damaged
 
@@ -198,11 +215,12 @@ def _with_judge(store: Store, judge: "Judge") -> RunRecord:
 
 
 def _viewers(
-    store: Store, judge: "Judge", benchmark: "Benchmark | None", engine: Engine, protocol: str
+    store: Store, judge: "Judge", benchmark: "Benchmark | None", engine: Engine, plan: Plan | None
 ) -> AbstractContextManager[Pool[Viewer]]:
     if engine.alone or benchmark is None:
         return nullcontext(Here(Viewer(store, judge)))
-    return engine.open(partial(Viewer.of, store.path.resolve(), benchmark, store.record().edition, protocol))
+    record = store.record()
+    return engine.open(partial(Viewer.of, store.path.resolve(), benchmark, record.edition, plan.protocol if plan else record.protocol))
 
 
 def _lost(part: Sequence[Pair], reason: str) -> list[Seen]:

@@ -25,6 +25,7 @@ from jfeval.locks import single_writer
 from jfeval.plan import Batch, Plan, digest
 from jfeval.schema import Output
 from jfeval.shards import WORKER, Shard, mend
+from jfeval.staging import judged_beside
 from jfeval.store import Finished, Store
 from jfeval.tally import Spent, failure_summary, update_counts
 
@@ -60,7 +61,8 @@ def run(
         overwrite: Delete what the folder holds first.
         retry_failed: Try samples again that failed in an earlier invocation.
         stop_early: Stop generating as soon as more samples failed than the settings allow.
-        engine: How many workers, and which share of the batches; in the stage ``generate`` nothing is judged.
+        engine: How many workers, and which share of the batches; in the stage ``generate`` nothing is judged. One more worker may judge
+            meanwhile.
 
     Raises:
         UserError: The folder cannot be written, is full, is another run's, or is in use.
@@ -83,7 +85,7 @@ def run(
                     plan = _with_batches(plan, store, drawers)
                     begin(store, plan, facts.identity, facts.load_seconds, engine)
                     check_space(folder, plan, facts.image_size)
-                with full_disk_explained(store, plan):
+                with full_disk_explained(store, plan), judged_beside(store, plan, benchmark, judge, engine=engine):
                     _generate(store, plan, drawers, facts, engine, retry_failed=retry_failed, stop_early=stop_early)
             if not judging:
                 return store
@@ -158,7 +160,7 @@ def _generate(
     asked = {sample.id for batch in batches for _, sample in batch.rows}
     allowed = plan.settings.max_failures * len(asked)
     fingerprint, model = store.record().fingerprint, digest(facts.identity)
-    with Shard(store.path, engine.part or WORKER, alone=not engine.part) as shard:
+    with Shard(store.path, engine.part or WORKER, alone=engine.sole_writer) as shard:
         if shard.set_aside:
             log.warning("a damaged shard was set aside as %s; what it held is made again", shard.set_aside)
         stored = _stored(store, retry_failed=retry_failed)

@@ -36,10 +36,13 @@ class Processes(Generic[State]):
         make: Makes a worker's state; sent to each.
         workers: How many at most.
         item_timeout: Seconds after which a worker that is silent over an item is replaced, and one that makes its state is given up.
+        first: Number of the first worker among all that share this machine's cores and accelerators.
+        of: How many those are; 0 for these alone.
     """
 
-    def __init__(self, make: Callable[[], State], workers: int, item_timeout: float = math.inf) -> None:
+    def __init__(self, make: Callable[[], State], workers: int, item_timeout: float = math.inf, *, first: int = 0, of: int = 0) -> None:
         self._make, self._most, self._patience = make, workers, item_timeout
+        self._first, self._of = first, of or workers
         self._workers: list[_Worker] = []
 
     def each(
@@ -52,7 +55,7 @@ class Processes(Generic[State]):
         """
         waiting = deque((item, 0) for item in items)
         while len(self._workers) < min(self._most, len(items)):
-            self._workers.append(_Worker(self._make, len(self._workers), self._most))
+            self._workers.append(_Worker(self._make, self._first + len(self._workers), self._of))
         while waiting or any(worker.task for worker in self._workers):
             for worker in self._workers:
                 if waiting and worker.ready and worker.task is None:
@@ -63,7 +66,7 @@ class Processes(Generic[State]):
                     if task is None:
                         raise WorkerError(f"a worker process ended before it was ready ({reply.reason})")
                     item, deaths = task
-                    self._workers[self._workers.index(worker)] = _Worker(self._make, worker.number, self._most)
+                    self._workers[self._workers.index(worker)] = _Worker(self._make, worker.number, self._of)
                     if deaths + 1 < ATTEMPTS:
                         waiting.appendleft((item, deaths + 1))
                     else:
@@ -86,9 +89,11 @@ class Processes(Generic[State]):
 
 
 @contextmanager
-def in_processes(make: Callable[[], State], *, workers: int, item_timeout: float = math.inf) -> Iterator[Processes[State]]:
+def in_processes(
+    make: Callable[[], State], *, workers: int, item_timeout: float = math.inf, first: int = 0, of: int = 0
+) -> Iterator[Processes[State]]:
     """Open a pool of processes on this machine; leaving it ends them. The arguments are those of `Processes`."""
-    pool = Processes(make, workers, item_timeout)
+    pool = Processes(make, workers, item_timeout, first=first, of=of)
     try:
         yield pool
     finally:

@@ -202,6 +202,19 @@ class Bright:
         return [metric("overall", overall, headline=True), *(metric("task", e, task=t) for t, e in estimates.items())]
 
 
+class Homebound(Bright):
+    """Has a judge in the process that it was made in, and in no other."""
+
+    def __init__(self):
+        super().__init__()
+        self.home = os.getpid()
+
+    def judge(self, edition):
+        if os.getpid() != self.home:
+            raise UserError("the lamp cannot be moved")
+        return super().judge(edition)
+
+
 class Questions(Bright):
     """Asks whether there is a picture; scored without a judge."""
 

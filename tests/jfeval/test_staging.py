@@ -2,16 +2,18 @@
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
+from jfeval.cli_options import take_engine
 from jfeval.engine import Engine
 from jfeval.errors import UserError
 from jfeval.locks import Share, is_held, single_writer
 from jfeval.plan import make_plan
 from jfeval.runner import run
 from jfeval.scoring import score
-from jfeval.staging import judge_beside
+from jfeval.staging import judge_beside, judged_beside
 from jfeval.store import Store
 
 GENERATE, JUDGE = Engine(stage="generate"), Engine(stage="judge")
@@ -109,3 +111,79 @@ def test_stages_from_the_command_line(registered, stubs, tmp_path):
     assert scored.exit_code == 0, scored.output
     assert "complete: 24 of 24 prompts" in scored.stdout
     assert invoke().stdout == scored.stdout
+
+
+# both stages by one command
+
+
+class Waiting:
+    """A painter that draws on only when something that it drew was judged, and may then be stopped.
+
+    Args:
+        painter: Draws.
+        seen: Says whether enough has happened.
+        stopped: Raise as a keyboard does, instead of the fourth batch.
+    """
+
+    name = "painter"
+
+    def __init__(self, painter, seen, *, stopped=False):
+        self.painter, self.seen, self.stopped = painter, seen, stopped
+        self.identity = painter.identity
+
+    def generate(self, jobs):
+        if len(self.painter.calls) == 3:
+            deadline = time.monotonic() + 240
+            while not self.seen():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            if self.stopped:
+                raise KeyboardInterrupt
+        return self.painter.generate(jobs)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Look every twentieth of a second."""
+    monkeypatch.setattr("jfeval.runner.judged_beside", partial(judged_beside, every=0.05))
+
+
+BESIDE = Engine(judge_beside=True)
+
+
+def test_one_command_judges_in_a_worker_while_it_draws_and_ends_in_the_same_bytes(stubs, tmp_path, often):
+    out = tmp_path / "run"
+    model = Waiting(stubs.Painter(), lambda: Store(out).judgements(), stopped=True)
+    with pytest.raises(KeyboardInterrupt):
+        stubs.run_and_score(out, model=model, engine=BESIDE)
+    drawn, judged = Store(out).outputs(), Store(out).judgements()
+    assert len(drawn) == 12
+    assert 0 < len(judged) <= 12
+    bench = stubs.Bright()
+    store = stubs.run_and_score(out, bench=bench, engine=BESIDE)
+    assert {name: store.outputs()[name] for name in drawn} == drawn
+    assert {name: store.judgements()[name] for name in judged} == judged
+    assert set(bench.light.seen).isdisjoint(judged)
+    assert store.record().provenance["engine"]["judge_beside"] is True
+    assert results(store) == results(stubs.run_and_score(tmp_path / "whole"))
+
+
+def test_a_judge_that_fails_beside_costs_no_picture(stubs, tmp_path, often, caplog):
+    out, bench = tmp_path / "run", stubs.Homebound()
+    model = Waiting(stubs.Painter(), lambda: "ended early" in caplog.text)
+    store = stubs.run_and_score(out, bench=bench, model=model, engine=BESIDE)
+    assert "judging beside generation ended early (UserError: the lamp cannot be moved)" in caplog.text
+    assert len(bench.light.seen) == 24
+    assert results(store) == results(stubs.run_and_score(tmp_path / "whole"))
+
+
+def test_judging_beside_is_of_whole_runs_on_one_machine_and_has_a_place_of_its_own():
+    for other in ({"stage": "judge"}, {"executor": "ray"}):
+        with pytest.raises(UserError, match="run --stage generate, and beside it --stage judge"):
+            Engine(judge_beside=True, **other)
+    engine = take_engine({"workers": 2, "judge_beside": True, "item_timeout": 5.0})
+    with engine.open(dict) as drawing, engine.open_beside(dict) as judging:
+        assert (drawing._first, drawing._most, drawing._of) == (0, 2, 3)
+        assert (judging._first, judging._most, judging._of) == (2, 1, 3)
+    assert take_engine({"judge_beside": True, "item_timeout": 5.0}).alone
+    assert not engine.sole_writer
