@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +80,8 @@ class AblationSpec:
     final: str = "stage2"
     """The stage whose model is evaluated."""
     edition: str = "shapes"
+    prompts_seed: int = 0
+    """Draws the prompts and the noise of every evaluation. All trainings see the same, so that seeds and prompts are crossed."""
     sampler: dict[str, Any] = field(default_factory=dict)
     """How pictures are drawn; `SamplerSettings`."""
     evaluate: tuple[Evaluation, ...] = ()
@@ -88,6 +90,10 @@ class AblationSpec:
     claims: tuple[Claim, ...] = ()
     results: str = ""
     """CSV file of committed results, relative to the YAML file; read, and written only where asked for by name."""
+    machine: str = ""
+    """What the following seconds are of, in words."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """What each part of the base takes there, and ``evaluation``, for the time that is said at the start; see `reckon`."""
 
     def __post_init__(self) -> None:
         """Refuse what refers to nothing."""
@@ -170,8 +176,13 @@ class Row:
     """Estimated floating-point operations."""
     seconds: float = 0.0
     """Wall time of training, on whatever machine it was."""
+    edition: str = ""
+    """Whose prompts and questions it was evaluated on."""
     version: str = ""
-    """Of jfeval."""
+    """Of jfeval, with the commit that the code was at."""
+    items: str = ""
+    """Where the metric is a mean over prompts: how many outputs each prompt has, a colon, and a digit for each prompt in order, the right
+    ones among them; see `item_values`."""
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -217,12 +228,84 @@ def _key(row: Row) -> tuple[str, int, str, int, str]:
     return row.variant, row.seed, row.digest, row.step, row.metric
 
 
-def training_digest(training: str, spec: AblationSpec) -> str:
+def item_digits(right: Sequence[int], each: int, value: float) -> str:
+    """Write what every prompt contributed to a metric; nothing where the metric is no mean over them.
+
+    Args:
+        right: Right outputs of each prompt, in order.
+        each: Outputs per prompt, 1 to 9.
+        value: The metric.
+
+    >>> item_digits([4, 2, 0], 4, 0.5), item_digits([4, 2, 0], 4, 0.6)
+    ('4:420', '')
+    """
+    mean = sum(right) / (each * len(right)) if right and 1 <= each <= 9 else None
+    return "" if mean is None or abs(mean - value) > 1e-6 else f"{each}:{''.join(str(n) for n in right)}"
+
+
+def item_values(items: str) -> list[float]:
+    """Read `Row.items` as every prompt's mean.
+
+    >>> item_values("4:420")
+    [1.0, 0.5, 0.0]
+    """
+    each, _, digits = items.partition(":")
+    return [int(digit) / int(each) for digit in digits]
+
+
+def training_digest(training: str, spec: AblationSpec, world: str = "") -> str:
     """Return what identifies one training with its evaluation: 16 hexadecimal digits.
 
     Args:
         training: Digest of every setting of the variant's recipe, the seed among them.
         spec: Its evaluations and its sampler are part of it; claims are not.
+        world: Digest of the rules of the world that the data and the edition follow, where they follow any.
     """
-    value = [training, [asdict(e) for e in spec.evaluate], [asdict(e) for e in spec.curve], spec.sampler, spec.edition, spec.final]
+    asked = [[asdict(e) for e in spec.evaluate], [asdict(e) for e in spec.curve], spec.sampler, spec.edition, spec.prompts_seed]
+    value = [training, *asked, spec.final, world]
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reckoned:
+    """How long a sweep takes on the machine that its YAML names."""
+
+    shared: float
+    """Seconds of the parts that are made once."""
+    trainings: tuple[float, ...]
+    """Seconds of each training with its evaluation."""
+
+    def words(self, machine: str) -> str:
+        """Say it.
+
+        >>> Reckoned(shared=300, trainings=(420, 480)).words("two quiet cores")
+        'about 20 minutes on two quiet cores: 5 for what they share, 7 to 8 for each training'
+        """
+        shared, total = self.shared / 60, (self.shared + sum(self.trainings)) / 60
+        least, most = (round(each(self.trainings) / 60) for each in (min, max))
+        each = f"{least} to {most}" if least < most else str(most)
+        return f"about {total:.0f} minutes on {machine}: {shared:.0f} for what they share, {each} for each training"
+
+
+def reckon(
+    spec: AblationSpec, stages: Collection[str], *, missing: Collection[str], base: float, trainings: Sequence[tuple[float, float]]
+) -> Reckoned | None:
+    """Reckon how long a sweep takes from the seconds in its YAML.
+
+    Args:
+        spec: The ablation.
+        stages: Names of the stages of the base.
+        missing: Names of the shared parts that are not made yet.
+        base: Floating-point operations of the base's stages.
+        trainings: For each training that is to come, those of its stages, and the share of the evaluations that it is asked for.
+
+    Returns:
+        None where the YAML gives no seconds, or nothing is to be trained.
+    """
+    if not spec.seconds or not trainings or not base:
+        return None
+    staged, asked = sum(spec.seconds.get(name, 0.0) for name in stages), spec.seconds.get("evaluation", 0.0)
+    return Reckoned(
+        shared=sum(spec.seconds.get(name, 0.0) for name in missing),
+        trainings=tuple(staged * operations / base + asked * share for operations, share in trainings),
+    )

@@ -1,6 +1,7 @@
 """One model under many settings, or many variants of a training: `jfeval sweep`. Part of `jfeval.cli`."""
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ MOST_RUNS = 1000
 @click.command()
 @click.option("--grid", is_flag=True, help="Try every combination of the values given as KEY=VALUE,VALUE...")
 @click.argument("axes", nargs=-1, metavar="KEY=VALUE,VALUE... | ABLATION.yaml")
-@click.option("--variants", default="", metavar="A,B...", help="Variants to train and evaluate.  [default: all of ABLATION.yaml]")
+@click.option("--variants", default="", metavar="A,B...|all", help="Variants to train and evaluate.  [default: all of ABLATION.yaml]")
 @click.option(
     "--results", type=click.Path(dir_okay=False, path_type=Path), help="CSV that trainings append to.  [default: results.csv in --out]"
 )
@@ -38,6 +39,7 @@ MOST_RUNS = 1000
 @click.option("--data", type=FOLDER, help="Local folder of official data.")
 @click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks.")
 @click.option("--batch-size", type=int, help="Images per batch.")
+@click.option("--anew", is_flag=True, help="Train also what the results that are committed beside ABLATION.yaml hold.")
 @click.option("--out", type=FOLDER, default=Path("runs/sweep"), show_default=True, help="Folder of the runs and of the report.")
 @click.option("--dry-run", is_flag=True, help="Print the runs; load no model, train nothing and write nothing.")
 def sweep(
@@ -50,6 +52,7 @@ def sweep(
     seeds: str,
     out: Path,
     dry_run: bool,
+    anew: bool,
     **options: object,
 ) -> None:
     """Evaluate one model under every combination of settings, or train and evaluate variants of a recipe; report the comparison.
@@ -61,18 +64,21 @@ def sweep(
     jfeval sweep --grid guidance_scale=1,2,3,5,7.5 num_steps=10,20,30,50
     jfeval sweep --grid guidance_scale=1,3,5 --seeds 0,1,2 --limit 60 --out runs/guidance
     jfeval sweep models/configs/ablations/shapes.yaml --variants A,B,F --seeds 3 --out runs/ablation
+    jfeval sweep models/configs/ablations/shapes.yaml --variants all --seeds 6 --dry-run
+    jfeval sweep models/configs/ablations/shapes.yaml --variants A,F --seeds 3,4,5 --results models/configs/ablations/shapes-results.csv
     """  # noqa: D301
     from jfeval.registry import load_benchmark
 
+    check_alone()
     if not grid and len(axes) == 1 and axes[0].endswith((".yaml", ".yml")):
         from jfeval.cli_ablation import seeds_of, train_variants
 
-        train_variants(Path(axes[0]), variants=variants, seeds=seeds_of(seeds), out=out, results=results, dry_run=dry_run)
+        train_variants(Path(axes[0]), variants=variants, seeds=seeds_of(seeds), out=out, results=results, dry_run=dry_run, anew=anew)
         return
     if not grid:
         raise click.UsageError("Say what to vary: jfeval sweep --grid KEY=VALUE,VALUE..., or jfeval sweep ABLATION.yaml")
-    if variants or results:
-        raise click.UsageError("--variants and --results belong to trainings: jfeval sweep ABLATION.yaml --variants A,B")
+    if variants or results or anew:
+        raise click.UsageError("--variants, --results and --anew belong to trainings: jfeval sweep ABLATION.yaml --variants A,B")
     planned = plan_sweep(parse_axes(axes), parse_seeds(seeds), given(options), list(overrides), out)
     for number, settings in enumerate(planned, 1):
         click.echo(f"{number:3d} of {len(planned)}  {settings.folder.name}" + ("" if dry_run else " ..."), err=not dry_run)
@@ -90,6 +96,20 @@ def sweep(
     _write_tables(stores, out)
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def check_alone() -> None:
+    """Refuse to be one of several processes, which would all train the same and write into the same folders.
+
+    Raises:
+        UserError: ``torchrun`` started more than one.
+    """
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if "TORCHELASTIC_RUN_ID" in os.environ and processes != "1":
+        raise UserError(
+            f"jfeval sweep runs in one process, and torchrun started {processes}; leave torchrun out, and give each machine variants or "
+            "seeds of its own: their results go into one CSV. `jfeval train` takes several processes."
+        )
 
 
 class LastModel:

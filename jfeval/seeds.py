@@ -114,9 +114,10 @@ def _spread(differences: Sequence[float]) -> tuple[float | None, float | None]:
 def crossed_bootstrap(differences: Sequence[Sequence[float]], *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % percentile interval of the grand mean of differences (seeds, prompts), both drawn anew.
 
-    Seeds and prompts are crossed (every seed saw every prompt), so each is resampled on its own; the interval is somewhat too wide
-    rather than too narrow, and with few seeds it is no test. Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1
-    (2007), sections 3 and 4.
+    Seeds and prompts are crossed (every seed saw every prompt), so each is resampled on its own: how far would the difference move under
+    other seeds *and* other prompts? With few seeds the interval is too short, as a bootstrap of few units is, and no test:
+    ``tests/perf/crossed_coverage.py`` measures how often it holds the truth. Source: Owen, "The pigeonhole bootstrap", Annals of
+    Applied Statistics 1 (2007), sections 3 and 4.
 
     Raises:
         ValueError: Rows differ in length, or there is nothing.
@@ -125,11 +126,7 @@ def crossed_bootstrap(differences: Sequence[Sequence[float]], *, draws: int = 10
     if table.ndim != 2 or not table.size:
         raise ValueError(f"need a table of differences, seeds by prompts; got the shape {table.shape}")
     rng = np.random.default_rng(seed)
-    seeds, prompts = table.shape
-    means = []
-    for _ in range(draws):
-        rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
-        columns = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
-        means.append(float(rows @ table @ columns) / table.size)
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), size=draws) for n in table.shape)
+    means = ((rows @ table) * columns).sum(1) / table.size
     low, high = np.quantile(means, [LEVEL, 1 - LEVEL])
     return float(low), float(high)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from jfeval.ablation import AblationSpec, Claim, Row
+from jfeval.ablation import AblationSpec, Claim, Row, item_values
 from jfeval.files import write_atomically
 from jfeval.reports.ablation_pictures import Grid, learning_curves, picture_grid
 from jfeval.reports.html import environment, policy, static
 from jfeval.reports.paper import ablation_rows
 from jfeval.reports.table import Cell, Column, Table
-from jfeval.seeds import LEAST_PAIRS, SeedComparison, compare_seeds
+from jfeval.seeds import LEAST_PAIRS, SeedComparison, compare_seeds, crossed_bootstrap
 
 PAPER_COLUMNS: Mapping[tuple[str, str], str] = {
     ("pope", "paper"): "POPE",
@@ -58,6 +58,32 @@ class Results:
         shared = sorted(one.keys() & two.keys())
         return compare_seeds([one[s] - two[s] for s in shared], threshold=threshold) if shared else None
 
+    def crossed(self, metric: str, better: str, than: str) -> tuple[float, float] | None:
+        """Return the interval of the difference under other seeds and other prompts.
+
+        None with fewer than two shared seeds, or where the trainings were not scored prompt by prompt on the same ones.
+        """
+        one, two = self._items(better, metric), self._items(than, metric)
+        table = [[a - b for a, b in zip(one[s], two[s], strict=False)] for s in sorted(one.keys() & two.keys())]
+        lengths = {len(items) for found in (one, two) for items in found.values()}
+        return crossed_bootstrap(table) if len(table) > 1 and len(lengths) == 1 else None
+
+    def curves(self, variant: str, metric: str) -> dict[int, list[tuple[int, float]]]:
+        """Return a variant's learning curves by seed: updates and score; empty where nothing was measured before the end.
+
+        The end is the curve's own last point, on the prompts of the curve, where it has one, else the final evaluation.
+        """
+        found: dict[int, dict[int, float]] = {}
+        mine = [r for r in self.rows if r.variant == variant and r.metric == metric]
+        for row in sorted(mine, key=lambda r: r.final):
+            if not row.final or row.seed in found:
+                found.setdefault(row.seed, {}).setdefault(row.step, row.value)
+        return {seed: sorted(points.items()) for seed, points in sorted(found.items())}
+
+    def _items(self, variant: str, metric: str) -> dict[int, list[float]]:
+        mine = [r for r in self.rows if r.final and r.items and r.variant == variant and r.metric == metric]
+        return {r.seed: item_values(r.items) for r in mine}
+
 
 def verdict(results: Results, claim: Claim) -> str:
     """Judge a claim: supported where all its comparisons are, contradicted where one is, otherwise not resolved."""
@@ -71,7 +97,7 @@ def paper_table(results: Results) -> Table:
     metrics, printed = results.metrics(), ablation_rows()
     columns = [Column(key="variant", label="variant"), Column(key="title", label="what differs")]
     columns += [Column(key=f"paper {name}", label=f"{name} (paper)", kind="number") for name in PAPER_COLUMNS.values()]
-    columns += [Column(key=metric, label=f"{metric} (ours)", kind="metric") for metric in metrics]
+    columns += [Column(key=metric, label=f"{metric} ({results.spec.edition})", kind="metric") for metric in metrics]
     columns += [Column(key="vqav2", label="VQAv2 (ours)"), Column(key="clip", label="CLIP (ours)")]
     rows = []
     for name in results.spec.variants:
@@ -83,7 +109,7 @@ def paper_table(results: Results) -> Table:
             cells.append(Cell(value=fmean(values), n=len(values)) if values else Cell())
         rows.append((*cells, Cell(value=_NOT_RUN), Cell(value=_NOT_RUN)))
     notes = (
-        "Paper: table 6, 256 pixels, photographs, one training each. Ours: mean over seeds (n), a small model on coloured shapes. "
+        f"Paper: table 6, 256 pixels, photographs, one training each. Ours: mean over seeds (n), edition {results.spec.edition}. "
         "Compare directions, not sizes.",
         "VQAv2 and CLIP have no counterpart here.",
         *((f"{results.left_out} rows were made under other settings and are left out.",) if results.left_out else ()),
@@ -99,6 +125,7 @@ def seeds_table(results: Results) -> Table:
     counts = ("updates", "understanding_samples", "generation_samples", "text_samples")
     columns += [Column(key=name, label=name.replace("_", " "), kind="count") for name in counts]
     columns += [Column(key="operations", label="operations"), Column(key="seconds", label="seconds", kind="count")]
+    columns += [Column(key="version", label="jfeval")]
     rows = []
     for name in results.variants():
         for seed in sorted({r.seed for r in results.rows if r.final and r.variant == name}):
@@ -106,7 +133,7 @@ def seeds_table(results: Results) -> Table:
             scores = {r.metric: r.value for r in mine}
             cells = [Cell(value=name), Cell(value=seed), *(Cell(value=scores.get(metric)) for metric in metrics)]
             cells += [Cell(value=getattr(mine[0], count)) for count in counts]
-            rows.append((*cells, Cell(value=f"{mine[0].operations:.2e}"), Cell(value=round(mine[0].seconds))))
+            rows.append((*cells, Cell(value=f"{mine[0].operations:.2e}"), Cell(value=round(mine[0].seconds)), Cell(value=mine[0].version)))
     note = "Operations are estimated floating-point operations; seconds are of whatever machine it was."
     return Table(title="Every training", columns=tuple(columns), rows=tuple(rows), notes=(note,))
 
@@ -116,26 +143,29 @@ _COMPARED = (
     Column(key="pair", label="difference"),
     Column(key="seeds", label="paired seeds", kind="count"),
     Column(key="mean", label="mean", kind="metric", detail="With the 95 % interval of Student's t over seeds."),
+    Column(key="crossed", label="seeds and prompts", detail="95 % interval of the crossed bootstrap over seeds and prompts; no test."),
     Column(key="each", label="each seed"),
     Column(key="p", label="p", kind="number", detail="Exact sign-flip test, one-sided, that the mean does not exceed the threshold."),
     Column(key="smallest", label="smallest visible", kind="number", detail="What this many seeds would show with 80 % power."),
 )
 
 
-def _compared(metric: str, better: str, than: str, found: SeedComparison | None) -> list[Cell]:
-    head = [Cell(value=metric), Cell(value=f"{better} minus {than}")]
+def _compared(results: Results, metric: str, better: str, than: str, threshold: float = 0.0) -> list[Cell]:
+    head, found = [Cell(value=metric), Cell(value=f"{better} minus {than}")], results.difference(metric, better, than, threshold)
     if found is None:
-        return [*head, Cell(value=0), *[Cell() for _ in range(4)]]
+        return [*head, Cell(value=0), *[Cell() for _ in range(5)]]
     each = " ".join(f"{d:+.3f}" for d in found.differences)
-    mean = Cell(value=found.mean, low=found.ci_low, high=found.ci_high)
-    return [*head, Cell(value=len(found.differences)), mean, Cell(value=each), Cell(value=found.p_above), Cell(value=found.smallest)]
+    mean, wider = Cell(value=found.mean, low=found.ci_low, high=found.ci_high), results.crossed(metric, better, than)
+    crossed = Cell(value=None if wider is None else f"[{wider[0]:+.3f}, {wider[1]:+.3f}]")
+    count = Cell(value=len(found.differences))
+    return [*head, count, mean, crossed, Cell(value=each), Cell(value=found.p_above), Cell(value=found.smallest)]
 
 
 def differences_table(results: Results) -> Table:
     """Return every variant's paired differences from the base, metric by metric."""
     base = results.spec.base
     others = [name for name in results.variants() if name != base]
-    rows = [tuple(_compared(m, name, base, results.difference(m, name, base))) for m in results.metrics() for name in others]
+    rows = [tuple(_compared(results, metric, name, base)) for metric in results.metrics() for name in others]
     return Table(title=f"Paired differences from {base}", columns=_COMPARED, rows=tuple(rows), notes=(_RULE,))
 
 
@@ -154,7 +184,7 @@ def claims_table(results: Results) -> Table:
         for each in claim.comparisons:
             found = results.difference(each.metric, each.better, each.than, claim.threshold)
             said = "not resolved" if found is None else found.verdict
-            compared = _compared(each.metric, each.better, each.than, found)
+            compared = _compared(results, each.metric, each.better, each.than, claim.threshold)
             rows.append((Cell(value=claim.text), *compared, Cell(value=claim.threshold), Cell(value=said)))
         empty = [Cell() for _ in _COMPARED]
         rows.append((Cell(value=f"{claim.name}: all of it"), *empty, Cell(), Cell(value=verdict(results, claim))))
@@ -163,39 +193,38 @@ def claims_table(results: Results) -> Table:
 
 
 def reach_table(results: Results) -> Table | None:
-    """Return after how many updates each variant first reached the base's and the others' final scores; None without learning curves."""
-    points = [row for row in results.rows if not row.final]
-    metrics = [metric for metric in results.metrics() if any(row.metric == metric for row in points)]
+    """Return after how many updates both variants of each claim of superiority reached what the lesser one reached in the end.
+
+    This is how the paper shows what alignment is worth: the same score after fewer updates. None without learning curves.
+    """
+    compared = [(claim, each) for claim in results.spec.claims if claim.kind == "superiority" for each in claim.comparisons]
     rows = []
-    for metric in metrics:
-        names = [name for name in results.variants() if any(r.variant == name and r.metric == metric for r in points)]
-        goals = {name: fmean(results.seeds(name, metric).values()) for name in names if results.seeds(name, metric)}
-        if not goals:
+    for claim, each in compared:
+        curves = {name: results.curves(name, each.metric) for name in (each.better, each.than)}
+        ends = [points[-1][1] for points in curves[each.than].values()]
+        if not ends or not curves[each.better]:
             continue
-        goal = min(goals.values())
-        for name in names:
-            steps = _steps_to(results, name, metric, goal)
-            cells = (name, goal, len(steps), min(steps, default=None), max(steps, default=None))
-            rows.append((Cell(value=metric), *(Cell(value=value) for value in cells)))
+        goal = fmean(ends)
+        for name, found in curves.items():
+            steps = [next((step for step, value in points if value >= goal), None) for points in found.values()]
+            reached = [step for step in steps if step is not None]
+            cells = (each.metric, name, goal, len(found), len(reached), min(reached, default=None), max(reached, default=None))
+            rows.append((Cell(value=claim.text), *(Cell(value=value) for value in cells)))
     columns = (
+        Column(key="claim", label="claim"),
         Column(key="metric", label="metric"),
         Column(key="variant", label="variant"),
         Column(key="goal", label="score to reach", kind="number"),
+        Column(key="seeds", label="seeds", kind="count"),
         Column(key="reached", label="seeds that reached it", kind="count"),
         Column(key="first", label="updates, fewest", kind="count"),
         Column(key="last", label="updates, most", kind="count"),
     )
-    note = "The score is the lowest final mean among the variants with a curve; updates of the final stage at which it was first measured."
+    note = (
+        "The score is the mean over seeds at the end of the lesser variant's learning curve; updates of the final stage at which a seed "
+        "was first measured at it or above."
+    )
     return Table(title="Updates to reach a score", columns=columns, rows=tuple(rows), notes=(note,)) if rows else None
-
-
-def _steps_to(results: Results, variant: str, metric: str, goal: float) -> list[int]:
-    """Return, for each seed that reached a score, the first measured update at which it did."""
-    reached: dict[int, int] = {}
-    for row in sorted(results.rows, key=lambda r: r.step):
-        if (row.variant, row.metric) == (variant, metric) and row.value >= goal:
-            reached.setdefault(row.seed, row.step)
-    return list(reached.values())
 
 
 def tables(results: Results) -> list[Table]:
@@ -221,7 +250,7 @@ def write_ablation(results: Results, out: Path) -> Path:
             title=results.spec.title,
             edition=results.spec.edition,
             tables=drawn,
-            curves=learning_curves(results.rows, results.metrics(), results.variants()),
+            curves=learning_curves(results.curves, results.metrics(), results.variants()),
             grid=grid,
         )
     )

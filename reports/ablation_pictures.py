@@ -1,11 +1,10 @@
 """The drawn half of the ablation report: learning curves, and pictures of the same prompts and noise by every variant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from jfeval.ablation import Row
 from jfeval.reports.curves import Curve, lay_out_curve
 from jfeval.reports.images import embed
 from jfeval.reports.table import Cell
@@ -107,22 +106,31 @@ def _drawing_runs(out: Path, variant: str) -> dict[int, _Drawn]:
     return found
 
 
-def learning_curves(rows: Sequence[Row], metrics: Sequence[str], variants: Sequence[str]) -> list[Curve]:
-    """Draw each metric against updates, a line per variant (the mean over seeds), where there are points before the end."""
+Points = Mapping[int, Sequence[tuple[int, float]]]
+"""Updates and scores by seed."""
+
+
+def learning_curves(measured: Callable[[str, str], Points], metrics: Sequence[str], variants: Sequence[str]) -> list[Curve]:
+    """Draw each metric against updates, a line per variant (the mean over seeds), where there are points before the end.
+
+    Args:
+        measured: Returns the points of a variant and a metric.
+        metrics: One drawing each.
+        variants: One line each.
+    """
     found = []
     for metric in metrics:
         lines: dict[str, list[tuple[float, Cell]]] = {}
         for name in variants:
-            mine = [row for row in rows if row.metric == metric and row.variant == name]
-            if any(not row.final for row in mine):
-                lines[name] = _means(mine)
+            if points := measured(name, metric):
+                lines[name] = _means(points)
         if lines and max(len(points) for points in lines.values()) > 1:
             found.append(lay_out_curve(f"{metric} against updates", "updates", metric, lines))
     return found
 
 
-def _means(rows: Sequence[Row]) -> list[tuple[float, Cell]]:
+def _means(points: Points) -> list[tuple[float, Cell]]:
     by_step: dict[int, list[float]] = {}
-    for row in rows:
-        by_step.setdefault(row.step, []).append(row.value)
+    for step, value in (point for seed in points.values() for point in seed):
+        by_step.setdefault(step, []).append(value)
     return [(float(step), Cell(value=sum(values) / len(values), n=len(values))) for step, values in sorted(by_step.items())]

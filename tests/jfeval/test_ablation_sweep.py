@@ -45,14 +45,19 @@ def ablation(toy, tmp_path, monkeypatch):
         "evaluate": [{"benchmark": "geneval"}, {"benchmark": "pope", "needs": "understanding"}],
         "curve": [{"benchmark": "geneval"}],
         "claims": [claim],
+        "machine": "two cores",
+        "seconds": {"vae": 30.0, "lm": 15.0, "stage1": 5.0, "stage2": 25.0, "evaluation": 15.0},
     }
     file = tmp_path / "ablation.yaml"
     file.write_text(yaml.safe_dump(values))
     asked = []
 
     def evaluate(model, benchmarks, *, step=None, seed=0, **_):
+        if asked and asked[-1] == "interrupt":
+            asked.pop()
+            raise KeyboardInterrupt
         asked.append((model.model.config.language.hidden_size, *benchmarks, step, seed))
-        return {f"{name}.{'overall' if name == 'geneval' else 'pooled_f1'}": 0.5 + 0.1 * seed for name in benchmarks}
+        return {f"{name}.{'overall' if name == 'geneval' else 'pooled_f1'}": 0.5 for name in benchmarks}
 
     monkeypatch.setattr(live, "evaluate", evaluate)
     return file, asked
@@ -82,14 +87,22 @@ def test_variants_are_trained_once_from_shared_parts_and_compared(ablation):
     }
     assert {(r["step"], r["metric"]) for r in rows if r["final"] == "False"} == {("1", "geneval.overall")}
     assert all(int(r["updates"]) == 4 and int(r["generation_samples"]) == 16 and float(r["operations"]) > 0 for r in rows)
+    assert all(r["edition"] == "shapes" and r["version"].startswith("0.") for r in rows)
+    assert {seed for *_, seed in asked} == {0}  # every training is asked the same prompts
     assert result.stdout.splitlines()[-1] == str(out / "ablation.html")
     assert "not resolved" in (out / "ablation.md").read_text()
 
+    assert "4 trainings to come, about 4 minutes on two cores: 1 for what they share, 1 for each training" in result.stderr
     count = len(asked)
+    asked.append("interrupt")  # in the middle of D's evaluation, when everything is trained
+    assert invoke(file, "--variants", "D").exit_code == 1
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("done.json")}
+    assert len(read(out / "results.csv")) == len(rows)
     again = invoke(file, "--variants", "A,F,D", "--seeds", "2")
     assert again.exit_code == 0
     assert len(asked) == count + 2  # D understands only, and is not asked to draw
     assert len(read(out / "results.csv")) == len(rows) + 2
+    assert {p: p.stat().st_mtime_ns for p in made} == made  # what was finished is not trained again
 
 
 def test_results_from_elsewhere_need_no_training(ablation, tmp_path):
@@ -101,16 +114,31 @@ def test_results_from_elsewhere_need_no_training(ablation, tmp_path):
     result = CliRunner().invoke(sweep, [str(file), "--variants", "F", "--out", str(tmp_path / "other")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert asked == []
+    assert "trainings to come" not in result.stderr
+    again = CliRunner().invoke(sweep, [str(file), "--variants", "F", "--out", str(tmp_path / "x"), "--anew", "--dry-run"])
+    assert "1 of 1  F, seed 0: final: 4 updates" in again.stdout
     assert "0.500" in (tmp_path / "other" / "ablation.md").read_text()
     assert not (tmp_path / "other" / SHARED).exists()
 
 
 def test_a_dry_run_states_the_cost_and_writes_nothing(ablation):
     file, asked = ablation
-    result = invoke(file, "--dry-run", "--seeds", "2")
+    result = invoke(file, "--dry-run", "--seeds", "2", "--variants", "all")
+    assert "8 trainings to come" in result.stdout
     assert len(re.findall(r"[ABDF], seed [01]: .* updates, about", result.stdout)) == 8
     assert asked == []
     assert not (file.parent / "out").exists()
+
+
+def test_one_of_several_processes_is_refused(ablation, monkeypatch):
+    file, asked = ablation
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert invoke(file, "--dry-run", "--variants", "F").exit_code == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="one process, and torchrun started 2"):
+        invoke(file, "--dry-run", "--variants", "F")
+    assert asked == []
 
 
 def test_mistakes_are_found_before_any_training(ablation, tmp_path):
@@ -139,5 +167,63 @@ def test_the_committed_ablations_are_well_formed():
         spec = read_spec(file)
         base = load_recipe(file.parent / spec.recipe)
         assert len(spec.claims) == 3
+        assert set(spec.seconds) <= {plan.name for plan in base.parts} | {"evaluation"}
         for path in spec.variants.values():
             assert any(plan.name == spec.final for plan in varied(base, read_variant(file.parent / path), 0).parts)
+
+
+SHORT = {
+    "vae": {"batch_size": 2, "test_images": 4, "loop": {"steps": 2}},
+    "tokenizer": {"scenes": 200},
+    "contrastive": {"batch_size": 4, "gallery": 4, "loop": {"steps": 2}},
+    "lm": {"batch_size": 2, "test_scenes": 4, "loop": {"steps": 2}},
+    "stage1": {"compile_blocks": False, "mixture": {"generation": 2, "understanding": 1}, "loop": {"steps": 1}},
+    "stage2": {"compile_blocks": False, "mixture": {"generation": 2, "understanding": 1}, "loop": {"steps": 2, "evaluate_every": 1}},
+}
+
+
+@pytest.fixture
+def committed(tmp_path):
+    """The committed sweep, its model and its world as they are, for a few updates and prompts."""
+    from omegaconf import OmegaConf
+
+    from jfeval.benchmarks.shapes.dataset import WorldSize, make
+    from jfeval.benchmarks.shapes.world import SMALL
+
+    make(tmp_path / "world", size=WorldSize(train=200, test=20, heldout=2, text=40), world=SMALL)
+    folder = CONFIGS / "ablations"
+    recipe = yaml.safe_load((folder / "shapes" / "recipe.yaml").read_text())
+    for part in recipe["parts"]:
+        given = part.get("settings", {})
+        given = yaml.safe_load((folder / "shapes" / given).read_text()) if isinstance(given, str) else given
+        changes = {"source": str(tmp_path / "world")} if part["name"] == "data" else SHORT.get(part["name"], {})
+        part["settings"] = OmegaConf.to_container(OmegaConf.merge(given, changes))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "threads": 1}))
+    values = yaml.safe_load((folder / "shapes.yaml").read_text())
+    values |= {"recipe": "recipe.yaml", "results": "", "sampler": {"num_steps": 2}}
+    values["variants"] = {name: str(folder / path) for name, path in values["variants"].items()}
+    for each in (*values["evaluate"], *values["curve"]):
+        each["limit"] = 6
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def test_the_committed_sweep_runs_through_in_its_own_world(committed):
+    result = invoke(committed, "--variants", "B,F")
+    assert result.exit_code == 0, result.output
+    assert "2 trainings to come, about" in result.stderr
+    rows = read(committed.parent / "out" / "results.csv")
+    assert {r["edition"] for r in rows} == {"shapes-small"}
+    final = {(r["variant"], r["metric"]): r for r in rows if r["final"] == "True"}
+    for variant in "BF":
+        for metric, each in (("geneval.overall", 4), ("gqa.accuracy", 1)):
+            items = final[variant, metric]["items"]
+            assert re.fullmatch(rf"{each}:\d{{6}}", items)
+            assert sum(int(d) for d in items[2:]) / (6 * each) == pytest.approx(float(final[variant, metric]["value"]))
+        assert 0 <= float(final[variant, "pope.pooled_accuracy"]["value"]) <= 1
+    assert [r["step"] for r in rows if r["final"] == "False" and r["metric"] == "geneval.overall"] == ["1", "2"] * 2
+    page = (committed.parent / "out" / "ablation.html").read_text()
+    assert "Ablation, shapes-small edition" in page
+    assert "geneval.overall (shapes-small)" in page
+    assert "(shapes)" not in page

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from jfeval.ablation import AblationSpec, Row, append_rows, read_rows, read_spec, training_digest
+from jfeval.ablation import AblationSpec, Row, append_rows, item_digits, item_values, read_rows, read_spec, reckon, training_digest
 from jfeval.errors import UserError
 from jfeval.reports.ablation import Results, differences_table, paper_table, reach_table, tables, verdict, write_ablation
 from jfeval.reports.ablation_pictures import PROMPTS, picture_grid
@@ -69,22 +71,52 @@ def test_the_papers_numbers_stand_beside_ours():
     assert by_name["A"]["FID-10k (paper)"].value == 19.84
     assert by_name["F"]["GQA (paper)"].value == 54.83
     assert by_name["E"]["POPE (paper)"].value is None
-    assert by_name["F"]["geneval.overall (ours)"].value == pytest.approx(0.505)
+    assert by_name["F"]["geneval.overall (shapes)"].value == pytest.approx(0.505)
     assert by_name["F"]["VQAv2 (ours)"].value == "not run"
 
 
 def test_every_seed_is_shown_in_the_differences():
     line = next(r for r in differences_table(results(3)).rows if r[1].value == "A minus F" and r[0].value == "geneval.overall")
-    assert line[4].value == "-0.100 -0.110 -0.120"
-    assert line[6].value is not None
+    assert line[5].value == "-0.100 -0.110 -0.120"
+    assert line[4].value is None  # nothing is known prompt by prompt
+    assert line[7].value is not None
 
 
 def test_updates_to_reach_a_score():
     curve = [row("F", 0, 0.45, step=50, final=False), row("A", 0, 0.2, step=50, final=False)]
     table = reach_table(results(1, curve=curve))
-    reached = {line[1].value: (line[3].value, line[4].value) for line in table.rows}
-    assert reached == {"A": (1, 100), "F": (1, 50)}  # the lower final score is A's 0.40
+    reached = {line[2].value: (line[3].value, line[5].value, line[6].value) for line in table.rows}
+    assert reached == {"A": (0.40, 1, 100), "F": (0.40, 1, 50)}  # what A reached in the end
     assert reach_table(results(1)) is None
+
+
+def test_a_curve_s_own_last_point_is_its_end():
+    """The curve is drawn on fewer prompts than the final evaluation, whose score it may never reach."""
+    curve = [row("F", 0, 0.45, step=50, final=False), row("F", 0, 0.55, step=100, final=False)]
+    curve += [row("A", 0, 0.2, step=50, final=False), row("A", 0, 0.5, step=100, final=False)]
+    found = results(1, curve=curve)
+    assert found.curves("F", "geneval.overall") == {0: [(50, 0.45), (100, 0.55)]}
+    assert found.curves("E", "geneval.overall") == {}
+    goals = {line[2].value: (line[3].value, line[6].value) for line in reach_table(found).rows}
+    assert goals == {"A": (0.5, 100), "F": (0.5, 100)}
+
+
+def test_seeds_and_prompts_are_drawn_anew_where_every_training_saw_the_same_prompts():
+    def scored(variant, seed, digits):
+        value = sum(int(d) for d in digits) / (4 * len(digits))
+        return replace(row(variant, seed, value), items=f"4:{digits}")
+
+    rows = [scored("F", 0, "4440"), scored("A", 0, "2440"), scored("F", 1, "4422"), scored("A", 1, "0422")]
+    found = Results(spec=SPEC, rows=tuple(rows), titles=TITLES)
+    low, high = found.crossed("geneval.overall", "F", "A")
+    assert low == 0.0  # the three prompts without a difference may be all that is drawn
+    assert found.difference("geneval.overall", "F", "A").mean == pytest.approx(0.1875)
+    assert 0.1875 < high <= 1.0
+    line = next(r for r in differences_table(found).rows if r[1].value == "A minus F" and r[0].value == "geneval.overall")
+    assert line[4].value == f"[{-high:+.3f}, +0.000]"
+    assert Results(spec=SPEC, rows=tuple(rows[:2]), titles=TITLES).crossed("geneval.overall", "F", "A") is None
+    other = Results(spec=SPEC, rows=(*rows[:3], scored("A", 1, "042")), titles=TITLES)
+    assert other.crossed("geneval.overall", "F", "A") is None  # other prompts
 
 
 def test_the_page_is_one_file_and_escapes_its_texts(tmp_path):
@@ -126,6 +158,18 @@ def test_pictures_have_one_seed_per_column_and_the_same_prompt_and_noise_within(
     assert "<script" not in page
 
 
+def test_a_finished_run_gives_every_prompt_s_right_pictures(tmp_path, store_builder):
+    from jfeval.cli_ablation import _right
+
+    right, each = _right(store_builder(tmp_path / "run", prompts=2).path)
+    assert each == 4
+    assert len(right) == 12
+    overall = sum(right) / 48
+    assert item_values(item_digits(right, each, overall)) == [n / 4 for n in right]
+    assert item_digits(right, each, overall + 0.01) == ""  # a number that is no mean of them
+    assert _right(tmp_path / "nothing") == ([], 0)
+
+
 def test_without_runs_there_is_no_grid(tmp_path):
     assert picture_grid(tmp_path, ["A"]) is None
 
@@ -147,6 +191,19 @@ def test_a_digest_covers_training_and_evaluation_but_not_claims():
     assert base == training_digest("t", AblationSpec(title="T", recipe="r", variants=dict.fromkeys("ADEF", "x")))
     other = AblationSpec(title="T", recipe="r", variants=dict.fromkeys("ADEF", "x"), evaluate=({"benchmark": "pope"},))
     assert base != training_digest("t", other)
+    assert base != training_digest("t", SPEC, "another world")
+    assert base != training_digest("t", replace(SPEC, prompts_seed=1))
+    assert base == training_digest("t", replace(SPEC, seconds={"stage2": 9.0}, machine="m"))
+
+
+def test_time_is_reckoned_from_operations():
+    spec = replace(SPEC, seconds={"vae": 60.0, "lm": 30.0, "stage1": 20.0, "stage2": 300.0, "evaluation": 60.0})
+    trainings = [(1e15, 1.0), (5e14, 1 / 3)]  # the base, and one of half its operations that is asked one benchmark of three
+    found = reckon(spec, {"stage1", "stage2"}, missing={"vae"}, base=1e15, trainings=trainings)
+    assert found.shared == 60.0
+    assert found.trainings == pytest.approx((380.0, 180.0))
+    assert reckon(spec, {"stage1"}, missing=(), base=1e15, trainings=[]) is None
+    assert reckon(SPEC, {"stage1"}, missing=(), base=1e15, trainings=trainings) is None
 
 
 @pytest.mark.parametrize(
