@@ -27,7 +27,8 @@ from jfeval.reports.text import flatten
 
 DRAWING, READING = ("geneval", "geneval-heldout", "dpg"), ("pope", "gqa")
 NAMES = ("leaderboard.csv", "leaderboard.md", "leaderboard.png")
-WIDTH, TALLEST = 1280, 1600
+WIDTH, TALLEST, MARGIN = 1280, 1600, 16
+BOARD = "document.querySelector('#leaderboard')"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,15 +222,14 @@ def recipe(record: Any) -> str:
 
 def page(runs: Runs, shown: dict[str, System], facts: dict[str, list[Trained]], missing: list[System], places: dict[str, Path]) -> str:
     """Return the page: the board, what each row is, what it learned from and for how long, and the recipe behind it."""
-    boards = overview(runs) or runs.leaderboard
     text = ["# Example leaderboard", "Written by `docs/scripts/example_leaderboard.py` from the runs themselves.", f"![]({NAMES[2]})"]
-    text += [board.to_markdown().strip() for board in boards]
+    text += [board.to_markdown().strip() for board in overview(runs)]
     text += [
         "## What was trained, and for how long",
         "Wall times, with whatever else the machine did meanwhile.",
         training_table(shown, facts),
     ]
-    text += ["## How each row was made"]
+    text += ["## Benchmark by benchmark", *(board.to_markdown().strip() for board in runs.leaderboard), "## How each row was made"]
     for name, system in shown.items():
         made = next(store.record() for store in runs if store.record().model == name)
         words = " ".join(arguments(system, places))
@@ -254,19 +254,23 @@ def training_table(shown: dict[str, System], facts: dict[str, list[Trained]]) ->
         words = "; ".join(part.words() for part in parts) or ("nothing is trained" if not system.training else "its folder is not here")
         values = (system.title, name, max(own, default=None), drawings(parts), minutes, words)
         rows.append(tuple(Cell(value=f"{value:,}" if isinstance(value, int) else value) for value in values))
-    notes = ("Parameters without those of the autoencoder. Only the last of a system's stages is counted: they train the same model.",)
+    notes = ("Parameters are those of the model that is evaluated, without the autoencoder's.",)
     return Table(title="Trainings", columns=columns, rows=tuple(rows), notes=notes).to_markdown().strip()
 
 
 def take_picture(chromium: Any, runs: Runs, out: Path) -> None:
-    """Save the report's leaderboard as a picture."""
+    """Save the head of the report's leaderboard: the table over all benchmarks where there is one, else all of its tables."""
+    end = "board.querySelector('h3.kind').getBoundingClientRect().top" if overview(runs) else "board.getBoundingClientRect().bottom"
+    height = f"(() => {{ const board = {BOARD}; return Math.ceil({end} - board.getBoundingClientRect().top) }})()"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         file = runs.report(Path(scratch) / "report.html")
         browser = chromium.Browser(chromium.find(), Path(scratch) / "profile")
         browser.open(file.as_uri(), (WIDTH, TALLEST))
-        tall = browser.run("Math.ceil(document.querySelector('#leaderboard').getBoundingClientRect().height)")
-        browser.open(file.as_uri() + "#leaderboard", (WIDTH, min(int(tall), TALLEST)))
         browser.wait(LOADED)
+        browser.open(file.as_uri(), (WIDTH, min(int(browser.run(height)) + 2 * MARGIN, TALLEST)))
+        browser.wait(LOADED)
+        browser.run(f"{BOARD}.scrollIntoView({{behavior: 'instant', block: 'start'}})")
+        browser.wait(f"Math.abs({BOARD}.getBoundingClientRect().top) <= {MARGIN}")
         browser.picture(out)
         browser.close()
 

@@ -43,12 +43,13 @@ def training(tmp_path):
 
 
 def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
-    one, two = (
+    one, two, other = (
         make_store(prompts=2, model="janusflow"),
         make_store(prompts=2, seed=1, model="nearest-caption", model_identity={"recipe": {}}),
+        make_store(prompts=2, model="janusflow", benchmark="geneval-heldout"),
     )
     out = tmp_path / "docs"
-    done = script(one.path, two.path, "--out", out, "--without-repa", training)
+    done = script(one.path, two.path, other.path, "--out", out, "--without-repa", training)
     assert done.returncode == 0, done.stderr
     assert [Path(line).name for line in done.stdout.splitlines()] == ["leaderboard.csv", "leaderboard.md", "leaderboard.png"]
     with Image.open(out / "leaderboard.png") as image:
@@ -66,6 +67,7 @@ def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
     assert "| 1,234,567 | 11,520 | 4 | vae: 220 updates, 1.0 min; stage1: 20 updates (640 generation), 0.5 min; stage2: 340 updates" in page
     assert "(10,880 generation, 170 text), 2.5 min" in page
     assert "nothing is trained" in page
+    assert page.index("All benchmarks, shapes edition") < page.index("GenEval, shapes edition, protocol official")
     assert "diffusion" not in page.lower()
 
 
