@@ -158,6 +158,8 @@ def _leads(row: "Row") -> bool:
 
 def _train_one(spec: "AblationSpec", one: _Training, out: Path) -> "list[Row]":
     """Train one variant under one seed and evaluate it; return its rows."""
+    import torch
+
     from jfeval.ablation import Row
     from jfeval.models.training.making import make_parts, set_threads
 
@@ -172,8 +174,10 @@ def _train_one(spec: "AblationSpec", one: _Training, out: Path) -> "list[Row]":
     def scored(pipeline: Any, part: str, step: int) -> Mapping[str, float]:  # noqa: ANN401 - a JanusFlowPipeline
         if part != spec.final or not spec.curve:
             return {}
-        return _scores(pipeline, spec, spec.curve, variant, step, folder)
+        with torch.compiler.set_stance("force_eager"):  # prompts and answers have many lengths, each of which would be compiled
+            return _scores(pipeline, spec, spec.curve, variant, step, folder)
 
+    torch.compiler.reset()  # so that no training meets a compiler that has given up on the shapes of those before it
     make_parts(recipe, places.__getitem__, prepare=WORLD_MAKERS, evaluate=scored)
     final = next(plan for plan in recipe.parts if plan.name == spec.final)
     found = _scores(_pipeline(recipe, spec.final, places), spec, spec.evaluate, variant, None, folder)

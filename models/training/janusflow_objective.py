@@ -37,6 +37,10 @@ class StageSettings:
     """Compile each transformer and ConvNeXt block: one compilation serves all blocks of a kind. Results change by float rounding only."""
     checkpoint_activations: bool = field(default=False, metadata=NO_EFFECT)
     """Keep only the blocks' inputs for the backward pass: much less memory, about a third slower."""
+    keep_gib: float = field(default=0.0, metadata=NO_EFFECT)
+    """Disk for latents, and for features of frozen encoders, of the images of data sources, in GiB: each image is then encoded once and not
+    in every epoch. Beside the data part's result, for all stages. 0 keeps none. Results change by the rounding of 16-bit floats only.
+    Decoded scenes have parts of their own for this."""
     flow_width: int = 96
     """Channels of the generation encoder, where the stage builds the model; later stages keep it."""
     understands_through: Reading = field(default="contrastive", metadata=ADDED)
@@ -52,6 +56,8 @@ class StageSettings:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
     def __post_init__(self) -> None:
+        if not self.keep_gib >= 0:
+            raise UserError(f"keep_gib must not be negative, not {self.keep_gib}")
         unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
         if unknown_parts:
             raise UserError(f"freeze names {', '.join(unknown_parts)}; a stage can freeze {', '.join(FREEZABLE)}")

@@ -168,7 +168,9 @@ class PackedOutputs:
     """(G, N, D): the collected states of their tokens."""
 
 
-def forward_packed(model: JanusFlow, batch: PackedBatch, z: Tensor | None, *, collect: int | None) -> PackedOutputs:
+def forward_packed(
+    model: JanusFlow, batch: PackedBatch, z: Tensor | None, *, collect: int | None, read_features: Tensor | None = None
+) -> PackedOutputs:
     """Run the model over a packed batch.
 
     Args:
@@ -176,10 +178,13 @@ def forward_packed(model: JanusFlow, batch: PackedBatch, z: Tensor | None, *, co
         batch: The rows.
         z: Latents (G, C, h, w) at the batch's times; None where nothing is drawn.
         collect: See `JanusFlow.backbone`.
+        read_features: (U, N, E), the encoder's features of the images that are read, where they are known; their pixels are then not
+            looked at.
     """
     embeds = model.embed(batch.tokens)
     if batch.read_pixels.numel():
-        embeds = _insert(embeds, batch.inserted == READ, model.embed_images(batch.read_pixels))
+        read = model.embed_images(batch.read_pixels) if read_features is None else model.embed_features(read_features)
+        embeds = _insert(embeds, batch.inserted == READ, read)
     skip = t_emb = None
     if z is not None:
         t_emb = model.vision_gen_enc_model.embed_time(batch.t)

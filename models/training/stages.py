@@ -37,6 +37,7 @@ from jfeval.models.training.encoders import (
 )
 from jfeval.models.training.features import open_features
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
+from jfeval.models.training.kept import kept_beside
 from jfeval.models.training.latents import LATENTS_FILE
 from jfeval.models.training.loop import fit
 from jfeval.models.training.mixture import Mixture
@@ -222,7 +223,7 @@ def stream_objective(
         accumulate=settings.loop.accumulate,
         stride=part.ranks.size,
     )
-    return PackedObjective(model, head, mixture, settings, target, vae)
+    return PackedObjective(model, head, mixture, settings, target, vae, kept_beside(part.inputs["data"], settings.keep_gib))
 
 
 def stage_target(model: JanusFlow, settings: StageSettings, part: Part) -> nn.Module | None:

@@ -4,7 +4,7 @@ Everything random about a sample comes from (seed, kind, place in the kind's ord
 an ablation that leaves a kind out sees the rest as it was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,9 @@ from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.processing import Processor
 from jfeval.models.training.data import StepRng
+from jfeval.models.training.encoders import LatentEncoder
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
+from jfeval.models.training.kept import Kept, weights_digest
 from jfeval.models.training.mixture import MixtureSettings, dialogue
 from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate
 from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forward_packed, pack
@@ -154,7 +156,7 @@ class StreamMixture:
 
 
 class PackedObjective(JanusFlowObjective):
-    """The stage's losses over packed rows; latents and features are computed as they are needed."""
+    """The stage's losses over packed rows; latents and features are computed as they are needed, or kept (`StageSettings.keep_gib`)."""
 
     def __init__(
         self,
@@ -164,9 +166,17 @@ class PackedObjective(JanusFlowObjective):
         settings: StageSettings,
         target: nn.Module | None,
         vae: AutoencoderKL,
+        kept: Kept | None = None,
     ) -> None:
         super().__init__(model, head, None, settings, target)
-        self.stream, self.vae = mixture, vae.requires_grad_(False).eval()
+        self.stream, self.vae, self.kept = mixture, vae.requires_grad_(False).eval(), kept
+        encoder: nn.Module = model.vision_und_enc_model
+        frozen = "vision" in settings.freeze and not isinstance(encoder, LatentEncoder)
+        self._names = {"latents": "", "read": "", "aligned": ""}
+        if kept is not None:  # while the model is in one piece
+            own = f"{weights_digest(encoder)} {settings.loop.dtype}" if frozen else ""
+            aligned = own if target is None else f"{weights_digest(target)} {settings.loop.dtype}"
+            self._names = {"latents": weights_digest(vae), "read": own, "aligned": aligned}
 
     def helpers(self) -> Sequence[nn.Module]:
         """Return the VAE too."""
@@ -204,7 +214,9 @@ class PackedObjective(JanusFlowObjective):
         if drawn:
             z, direction = interpolate(self._latents(batch.drawn_pixels), batch.noise, batch.t)
         collect = s.flow.block(model.config.language.num_hidden_layers) if self.head is not None and drawn else None
-        out = forward_packed(model, batch, z, collect=collect)
+        known = self.kept is not None and self._names["read"] and batch.read_pixels.numel() > 0
+        read = self._encoded("read", batch.read_pixels, model.vision_und_enc_model) if known else None
+        out = forward_packed(model, batch, z, collect=collect, read_features=read)
         parts: dict[str, Tensor] = dict(out.losses)
         total = model.beg_of_und_embed.new_zeros(())
         for name, weight in (("answers", s.answer_weight), ("text", s.text_weight)):
@@ -221,11 +233,21 @@ class PackedObjective(JanusFlowObjective):
     @torch.no_grad()
     def _latents(self, pixels: Tensor) -> Tensor:
         """Encode images as scaled latents, in float32: the published VAE overflows in 16-bit floats."""
-        with torch.autocast(pixels.device.type, enabled=False):
-            mean = self.vae.encode(pixels.to(self.vae.dtype), return_dict=False)[0].mean
-        return mean.float() * self.vae.config["scaling_factor"]
+
+        def encode(images: Tensor) -> Tensor:
+            with torch.autocast(images.device.type, enabled=False):
+                mean = self.vae.encode(images.to(self.vae.dtype), return_dict=False)[0].mean
+            return mean.float() * self.vae.config["scaling_factor"]
+
+        return self._encoded("latents", pixels, encode)
 
     @torch.no_grad()
     def _features(self, batch: PackedBatch) -> Tensor:
-        features = (self.target or self.model.vision_und_enc_model)(batch.drawn_pixels)
+        features = self._encoded("aligned", batch.drawn_pixels, self.target or self.model.vision_und_enc_model)
         return features if batch.order is None else features.gather(1, batch.order[..., None].expand_as(features))
+
+    @torch.no_grad()
+    def _encoded(self, what: str, pixels: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run a network, or take what is kept of it where it is frozen."""
+        name = self._names[what]
+        return self.kept.encode(name, pixels, network) if self.kept is not None and name else network(pixels)
