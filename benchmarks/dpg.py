@@ -30,7 +30,7 @@ from jfeval.benchmarks.prompt_files import PromptSettings, identity_of, protocol
 from jfeval.benchmarks.ready import ReadySet
 from jfeval.benchmarks.scorers.metrics import as_metric
 from jfeval.errors import BadRequest, UserError, unknown
-from jfeval.fetching.lock import fetched_folder
+from jfeval.fetching.lock import UNPINNED, fetched_folder, read_lock
 from jfeval.schema import Edition, ImageRequest, JsonObject, Judgement, Metric, Sample, Score
 from jfeval.stats import Estimate, clustered_mean, seed_error
 
@@ -108,8 +108,10 @@ class DPG:
         counts |= identity_of(self.settings)
         if edition == "shapes":
             return {"name": f"{self.name}-shapes", "seed": seed, **counts}
-        file = hashlib.sha256((_folder(data) / QUESTIONS_FILE).read_bytes()).hexdigest()
-        return {"name": "TencentQQGYLab/ELLA dpg_bench", "revision": "unpinned", **counts, "questions_sha256": file}
+        folder = _folder(data)
+        lock, file = read_lock(folder), hashlib.sha256((folder / QUESTIONS_FILE).read_bytes()).hexdigest()
+        revision = lock.revision if lock else UNPINNED
+        return {"name": "TencentQQGYLab/ELLA dpg_bench", "revision": revision, **counts, "questions_sha256": file}
 
     def judge(self, edition: Edition) -> "Judge":
         """Load the judge: mPLUG-large for photographs, the exact oracle for the synthetic world.
