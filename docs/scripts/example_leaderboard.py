@@ -6,6 +6,7 @@ long, is read from the folders of the trainings; no figure stands in this file. 
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from readme_pictures import LOADED, driver
 from jfeval.files import write_atomically
 from jfeval.models.janusflow.adapter import Settings as Loaded
 from jfeval.models.shapes import WEIGHTS, Settings
-from jfeval.models.training.given import contents
 from jfeval.reports.overview import overview
 from jfeval.reports.runs import Runs, load_runs
 from jfeval.reports.table import Cell, Column, Table, csv_text
@@ -130,7 +130,7 @@ def main() -> None:
     facts = {name: trained(system, places) for name, system in shown.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / NAMES[0], table(runs, facts).encode())
-    write_atomically(options.out / NAMES[1], page(runs, shown, facts, missing, places).encode())
+    write_atomically(options.out / NAMES[1], page(runs, shown, facts, missing, places, made=not options.runs).encode())
     take_picture(chromium, runs, options.out / NAMES[2])
     for name in NAMES:
         print(options.out / name)
@@ -172,19 +172,22 @@ def run_all(system: System, places: dict[str, Path], options: argparse.Namespace
 
 
 def trained(system: System, places: dict[str, Path]) -> list[Trained]:
-    """Read what made a system from the folder of its training; nothing where it is not there.
-
-    Exits where the folder holds another model than the one that is evaluated.
-    """
+    """Read what made a system from the folder of its training; nothing where it is not there, or did not make the embedded model."""
     folder = Path(system.training.format(**places))
     if not system.training or not folder.is_dir():
         return []
     exported = folder / "export" / "model"
-    if system.weights == str(WEIGHTS) and (not exported.is_dir() or contents(exported) != contents(WEIGHTS)):
-        sys.exit(f"{exported} is not the embedded model; name the folder that it was trained in with --train")
+    if system.weights == str(WEIGHTS) and tensors(exported) != tensors(WEIGHTS):
+        print(f"{exported} is not the embedded model; what that learned from is left open", file=sys.stderr)
+        return []
     found = [(read(done.parent / "identity.json"), read(done), done.parent.name) for done in folder.glob("*/done.json")]
     parts = [part_of(identity, done, name) for identity, done, name in found if identity["kind"] in system.kinds]
     return sorted(parts, key=lambda part: (not part.name.startswith("vae"), bool(part.samples), part.name))
+
+
+def tensors(folder: Path) -> dict[str, str]:
+    """Return the hash of every file of weights in a folder."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.safetensors"))}
 
 
 def part_of(identity: dict[str, Any], done: dict[str, Any], name: str) -> Trained:
@@ -220,9 +223,18 @@ def recipe(record: Any) -> str:
     return ", ".join(f"{key.removeprefix('recipe.')} {value}" for key, value in flatten(record.model_identity).items() if value)
 
 
-def page(runs: Runs, shown: dict[str, System], facts: dict[str, list[Trained]], missing: list[System], places: dict[str, Path]) -> str:
-    """Return the page: the board, what each row is, what it learned from and for how long, and the recipe behind it."""
-    text = ["# Example leaderboard", "Written by `docs/scripts/example_leaderboard.py` from the runs themselves.", f"![]({NAMES[2]})"]
+def page(
+    runs: Runs, shown: dict[str, System], facts: dict[str, list[Trained]], missing: list[System], places: dict[str, Path], *, made: bool
+) -> str:
+    """Return the page: the board, what each row is, what it learned from and for how long, and the recipe behind it.
+
+    The command of a row is told where its runs were ``made`` here.
+    """
+    text = [
+        "# Example leaderboard",
+        "Written by `docs/scripts/example_leaderboard.py` from the runs themselves.",
+        f"![All benchmarks, one row per system]({NAMES[2]})",
+    ]
     text += [board.to_markdown().strip() for board in overview(runs)]
     text += [
         "## What was trained, and for how long",
@@ -231,13 +243,9 @@ def page(runs: Runs, shown: dict[str, System], facts: dict[str, list[Trained]], 
     ]
     text += ["## Benchmark by benchmark", *(board.to_markdown().strip() for board in runs.leaderboard), "## How each row was made"]
     for name, system in shown.items():
-        made = next(store.record() for store in runs if store.record().model == name)
-        words = " ".join(arguments(system, places))
-        text += [
-            f"**{system.title}** (`{name}`)",
-            f"`jfeval run {words} --edition shapes --seed {made.seed} --benchmark ...`",
-            recipe(made) + ".",
-        ]
+        record = next(store.record() for store in runs if store.record().model == name)
+        command = f"`jfeval run {' '.join(arguments(system, places))} --edition shapes --seed {record.seed} --benchmark ...`"
+        text += [f"**{system.title}** (`{name}`)", *([command] if made else []), recipe(record) + "."]
     text += [f"Left out, because its weights are not there: {system.title}." for system in missing]
     return "\n\n".join(text) + "\n"
 
@@ -260,14 +268,18 @@ def training_table(shown: dict[str, System], facts: dict[str, list[Trained]]) ->
 
 def take_picture(chromium: Any, runs: Runs, out: Path) -> None:
     """Save the head of the report's leaderboard: the table over all benchmarks where there is one, else all of its tables."""
-    end = "board.querySelector('h3.kind').getBoundingClientRect().top" if overview(runs) else "board.getBoundingClientRect().bottom"
+    end = (
+        "board.querySelector('h3.kind').getBoundingClientRect().top"
+        if overview(runs)
+        else f"board.getBoundingClientRect().bottom + {MARGIN}"
+    )
     height = f"(() => {{ const board = {BOARD}; return Math.ceil({end} - board.getBoundingClientRect().top) }})()"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         file = runs.report(Path(scratch) / "report.html")
         browser = chromium.Browser(chromium.find(), Path(scratch) / "profile")
         browser.open(file.as_uri(), (WIDTH, TALLEST))
         browser.wait(LOADED)
-        browser.open(file.as_uri(), (WIDTH, min(int(browser.run(height)) + 2 * MARGIN, TALLEST)))
+        browser.open(file.as_uri(), (WIDTH, min(int(browser.run(height)), TALLEST)))
         browser.wait(LOADED)
         browser.run(f"{BOARD}.scrollIntoView({{behavior: 'instant', block: 'start'}})")
         browser.wait(f"Math.abs({BOARD}.getBoundingClientRect().top) <= {MARGIN}")
