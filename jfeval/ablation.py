@@ -224,8 +224,9 @@ def append_rows(file: Path, rows: Sequence[Row]) -> None:
     write_atomically(file, buffer.getvalue().encode())
 
 
-def _key(row: Row) -> tuple[str, int, str, int, str]:
-    return row.variant, row.seed, row.digest, row.step, row.metric
+def _key(row: Row) -> tuple[str, int, str, int, bool, str]:
+    """Tell rows apart: the end of a learning curve and the final evaluation are of the same update."""
+    return row.variant, row.seed, row.digest, row.step, row.final, row.metric
 
 
 def item_digits(right: Sequence[int], each: int, value: float) -> str:

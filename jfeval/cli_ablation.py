@@ -316,5 +316,5 @@ def _known_rows(file: Path, spec: "AblationSpec", sheet: Path) -> "list[Row]":
     from jfeval.ablation import read_rows
 
     committed = read_rows(file.parent / spec.results) if spec.results else []
-    found = {(row.digest, row.step, row.metric): row for row in [*committed, *read_rows(sheet)]}
+    found = {(row.digest, row.step, row.final, row.metric): row for row in [*committed, *read_rows(sheet)]}
     return list(found.values())

@@ -24,7 +24,7 @@ class Block:
     """One prompt of every seed, drawn by every variant."""
 
     prompts: tuple[str, ...]
-    """By column: in the synthetic world a seed has prompts of its own."""
+    """By column; the same wherever the trainings were asked the same prompts."""
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     """Each variant with one data URI per seed, empty where there is no picture."""
 

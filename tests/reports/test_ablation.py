@@ -179,6 +179,12 @@ def test_rows_survive_the_file_and_replace_their_older_selves(tmp_path):
     rows = [row("F", 0, 0.5), row("A", 1, 0.25)]
     append_rows(file, rows)
     append_rows(file, [row("F", 0, 0.75)])
+    end = row("F", 0, 0.7, final=False)  # of the learning curve, at the same update
+    append_rows(file, [end])
+    assert end in read_rows(file)
+    assert len(read_rows(file)) == 3
+    file.unlink()
+    append_rows(file, [row("A", 1, 0.25), row("F", 0, 0.75)])
     assert sorted(read_rows(file), key=lambda r: r.variant) == [row("A", 1, 0.25), row("F", 0, 0.75)]
     file.write_text(file.read_text().replace("0.75", "much"))
     with pytest.raises(UserError, match="line 3 is no row"):
