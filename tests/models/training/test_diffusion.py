@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +193,30 @@ def test_everything_learns_once_the_zeros_have_moved(objective):
         optimizer.step()
     # A bias of keys adds the same to every score.
     assert {n for n, p in trained.items() if torch.equal(p, before[n]) and not n.endswith("to_k.bias")} == set()
+
+
+def test_the_prompt_decides_the_picture(made):
+    tokenizer, scenes = load_tokenizer(made / "tokenizer" / "tokenizer"), Scenes.open_train(made / "data")
+    colors = ["red", "blue", "green"]
+    shades = np.array([colors.index(scenes.objects(row)[0]["color"]) - 1.0 for row in range(len(scenes))], np.float32)
+    latents = np.broadcast_to(shades[:, None, None, None], (len(scenes), 4, 8, 8)).copy()
+    settings = replace(SETTINGS, width=32, batch_size=8, prompt_dropout=0.0)
+    transformer, text_encoder = build_transformer(settings, channels=4, side=8), build_text_encoder(settings, tokenizer)
+    objective = DiffusionObjective(transformer, text_encoder, tokenizer, scenes, latents, settings)
+    optimizer = torch.optim.Adam(objective.module.parameters(), lr=5e-3)
+    for step in range(80):
+        optimizer.zero_grad()
+        objective.loss(objective.batch(step, StepRng(0, step)))[0].backward()
+        optimizer.step()
+    batch = replace(objective.batch(100, StepRng(0, 100)), steps=torch.full((8,), 950))  # all but noise: only the prompt tells
+    tokens, mask = objective._encode([f"a {color} square" for color in colors])
+    with torch.no_grad():
+        truth = [colors.index(scenes.objects(scenes.ids.index(name))[0]["color"]) for name in batch.ids]
+        right, wrong = (
+            objective.loss(replace(batch, tokens=tokens[places], mask=mask[places]))[0].item()
+            for places in (truth, [(place + 1) % 3 for place in truth])
+        )
+    assert right < wrong / 3
 
 
 def test_a_batch_depends_on_the_step_alone_and_drops_prompts(objective):
