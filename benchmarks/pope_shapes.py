@@ -78,7 +78,7 @@ def _drawn(rng: np.random.Generator, kinds: list[Kind]) -> list[Kind]:
 
 
 @cache
-def _world(world: World) -> tuple[Counter[Kind], Counter[tuple[Kind, Kind]]]:
+def _world(world: World = FULL) -> tuple[Counter[Kind], Counter[tuple[Kind, Kind]]]:
     """Count in how many scenes of the world each object occurs, and each pair of objects."""
     alone: Counter[Kind] = Counter()
     together: Counter[tuple[Kind, Kind]] = Counter()
