@@ -151,7 +151,7 @@ def _unsupported(pipeline: Any, known: Collection[str]) -> dict[str, Any]:  # no
     Source: diffusers' PixArtAlphaPipeline: sides are rounded to those of a list, which it has for three sizes of latents, and prompts are
     cleaned only where two packages are installed.
     """
-    from diffusers.utils import is_bs4_available, is_ftfy_available
+    from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
 
     found: dict[str, Any] = {}
     if type(pipeline).__name__ == "PixArtAlphaPipeline" and pipeline.transformer.config.sample_size not in _BINNED:
