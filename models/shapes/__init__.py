@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"
 class Settings(SystemSettings):
     """How the embedded model is run."""
 
-    guidance_scale: float = 4.0
+    guidance_scale: float = 6.0
     """Classifier-free guidance w."""
     guidance_from: float = 0.09
     """Guidance acts at times from here ..."""
