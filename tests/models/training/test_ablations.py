@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
@@ -203,23 +204,31 @@ def test_settings_that_came_later_do_not_show_at_their_default():
         assert f'{added}"' not in keys, added
 
 
-def test_the_embedded_models_vae_and_tokenizer_serve_the_base_on_shapes(tmp_path):
+def test_the_embedded_models_vae_and_tokenizer_can_be_taken_instead_of_trained(tmp_path):
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    from jfeval.models.training.budget import budgets
     from jfeval.models.training.making import train
     from jfeval.models.training.tokenizer import load_tokenizer
 
-    train("ablations/shapes", tmp_path, only=["vae", "tokenizer"])
-    tokenizer = load_tokenizer(tmp_path / "tokenizer" / "tokenizer")
-    vae = AutoencoderKL.from_pretrained(tmp_path / "vae" / "vae", local_files_only=True)
-    recipe = load_recipe("ablations/shapes")
+    recipe = tmp_path / "recipe.yaml"
+    given = [{"name": name, "kind": "given", "settings": {"holds": name, "embedded": True}} for name in ("vae", "tokenizer")]
+    recipe.write_text(yaml.safe_dump({"parts": given}))
+    train(str(recipe), tmp_path / "made")
+    tokenizer = load_tokenizer(tmp_path / "made" / "tokenizer" / "tokenizer")
+    vae = AutoencoderKL.from_pretrained(tmp_path / "made" / "vae" / "vae", local_files_only=True)
     assert tokenizer.encode("a red circle")
     assert vae.encode(torch.zeros(1, 3, 64, 64), return_dict=False)[0].mean.shape == (1, 4, 16, 16)
-    spent = {b.name: b for b in budgets(varied(recipe, VARIANTS["F"], 0))}
-    assert spent["stage2"].samples.generation == 32 * recipe.parts[-1].settings.loop.steps
     with pytest.raises(UserError, match="is trained further"):
-        train("ablations/shapes", tmp_path, only=["vae"], overrides=["vae.path=x"])
+        train(str(recipe), tmp_path / "other", overrides=["vae.path=x"])
+
+
+def test_the_sweeps_base_is_shown_the_pictures_that_its_settings_state():
+    from jfeval.models.training.budget import budgets
+
+    recipe = load_recipe("ablations/shapes")
+    last = recipe.parts[-1].settings
+    spent = {b.name: b for b in budgets(varied(recipe, VARIANTS["F"], 0))}
+    assert spent["stage2"].samples.generation == last.mixture.generation * last.loop.accumulate * last.loop.steps
 
 
 def stage_of_shapes():
