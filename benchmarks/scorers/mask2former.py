@@ -75,10 +75,10 @@ class Mask2FormerDetector:
     @torch.inference_mode()
     def detect(self, images: "Sequence[Image]") -> list[Instances]:
         """Find the best objects of each picture, at its own size, in order."""
-        inputs, dtype = [pixels(image) for image in images], next(self.model.parameters()).dtype
+        inputs = [pixels(image) for image in images]
         found: dict[int, Instances] = {}
         for batch in _alike([tuple(one.shape[-2:]) for one in inputs], self.batch_size):
-            seen = self.model(pixel_values=torch.stack([padded(inputs[i]) for i in batch]).to(self.device, dtype))
+            seen = self.model(pixel_values=torch.stack([padded(inputs[i]) for i in batch]).to(self.device))
             for i, classes, masks in zip(batch, seen.class_queries_logits, seen.masks_queries_logits, strict=True):
                 found[i] = instances(classes, full_size(masks, tuple(inputs[i].shape[-2:]), (images[i].height, images[i].width)))
         return [found[i] for i in range(len(images))]

@@ -1,10 +1,5 @@
-"""mmdetection's own detector beside the port, on the same random weights; runs where mmdetection is installed (`tox -e mmdet`).
+"""mmdetection's own detector beside the port, on the same random weights; runs where mmdetection is installed (`tox -e mmdet`)."""
 
-Both run in double precision: masks are cut at a threshold within the decoder, so that with random weights the rounding of float32 alone
-moves scores of a photograph by more than the tolerance, in either network against itself in double.
-"""
-
-import copy
 import zlib
 from pathlib import Path
 
@@ -67,34 +62,10 @@ def detectors(tmp_path_factory):
     return load_mmdet(path), load_detector(path)
 
 
-@pytest.fixture(scope="module")
-def double(detectors):
-    """The same two in double precision."""
-    theirs, ours = (copy.deepcopy(detector) for detector in detectors)
-    theirs.model.to(torch.float64)
-    theirs.model.data_preprocessor.register_forward_hook(lambda *call: {**call[-1], "inputs": call[-1]["inputs"].double()})
-    ours.model.to(torch.float64)
-    return theirs, ours
-
-
 @pytest.mark.parametrize("name", _pictures())
-def test_objects_are_the_same(double, name):
-    assert_same(*found(double, name))
-
-
-@pytest.mark.parametrize("name", ["384x384", "211x97"])
-def test_objects_are_the_same_in_single_precision(detectors, name):
-    assert_same(*found(detectors, name))
-
-
-def found(detectors, name):
-    """What each finds in a picture."""
-    (theirs,), (ours,) = (detector.detect([_pictures()[name]]) for detector in detectors)
-    return theirs, ours
-
-
-def assert_same(theirs, ours):
-    """The same objects, in any order where scores are close."""
+def test_objects_are_the_same(detectors, name):
+    image = _pictures()[name]
+    (theirs,), (ours,) = (detector.detect([image]) for detector in detectors)
     assert np.abs(theirs.scores - ours.scores).max() <= CLOSE
     free = list(range(len(ours.scores)))
     missing = []
