@@ -1,9 +1,11 @@
 """torch.compile where it works: a machine without a compiler goes on without it, and is told so once."""
 
 import logging
+from collections.abc import Iterable
 from functools import cache
 
 import torch
+from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -21,3 +23,10 @@ def compiles(device: str) -> bool:
         log.warning("torch.compile does not work here, so nothing is compiled (slower, same results): %s: %s", type(error).__name__, cause)
         return False
     return True
+
+
+def compile_each(modules: Iterable[nn.Module], device: str) -> None:
+    """Compile modules one by one, each for fixed shapes: one compilation serves all of a kind. Does nothing where `compiles` is false."""
+    if compiles(device):
+        for module in modules:
+            module.compile(dynamic=False)

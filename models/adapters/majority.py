@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jfeval.errors import UserError
-from jfeval.models.adapters.nearest import SIMILARITY, TextIndex
+from jfeval.models.adapters.nearest import SIMILARITY, BaselineSettings, TextIndex, training_files
 from jfeval.schema import JsonObject, TextRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BaselineSettings):
     """Where the questions and answers are."""
-
-    data: Path | None = None
-    """Folder of a world on disk, as `jfeval data make shapes --out FOLDER` writes it."""
 
 
 def load(settings: Settings) -> "MajorityAnswer":
@@ -29,9 +26,7 @@ def load(settings: Settings) -> "MajorityAnswer":
     Raises:
         UserError: No folder is named, or it holds no training scenes.
     """
-    if settings.data is None:
-        raise UserError("model 'majority-answer' needs training data: --set data=FOLDER, written by `jfeval data make shapes --out FOLDER`")
-    return MajorityAnswer(settings.data)
+    return MajorityAnswer(settings.folder(MajorityAnswer.name))
 
 
 class MajorityAnswer:
@@ -44,10 +39,7 @@ class MajorityAnswer:
     name = "majority-answer"
 
     def __init__(self, data: Path) -> None:
-        files = sorted((data / "scenes").glob("train-*.parquet"))
-        if not files:
-            raise UserError(f"no scenes/train-*.parquet in {data}; write them with: jfeval data make shapes --out {data}")
-        self._answers = count_answers(files)
+        self._answers = count_answers(training_files(data))
         if not self._answers:
             raise UserError(f"the training scenes in {data} come without questions")
         self._questions = sorted(self._answers)

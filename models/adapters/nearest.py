@@ -1,16 +1,50 @@
-"""The nearest of many texts, by their words: what trivial baselines look things up with."""
+"""What trivial baselines look things up in: the training scenes of a world on disk, and the nearest of many texts by their words."""
 
 import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jfeval.errors import UserError
+
 SIMILARITY = "tf-idf cosine, words and pairs"
 _WORD = re.compile(r"[a-z0-9]+")
 _TIE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings:
+    """Where a world's training scenes are."""
+
+    data: Path | None = None
+    """Folder of a world on disk, as `jfeval data make shapes --out FOLDER` writes it."""
+
+    def folder(self, model: str) -> Path:
+        """Return the folder.
+
+        Raises:
+            UserError: None is named; says how, for this model.
+        """
+        if self.data is None:
+            raise UserError(f"model {model!r} needs training data: --set data=FOLDER, written by `jfeval data make shapes --out FOLDER`")
+        return self.data
+
+
+def training_files(data: Path) -> list[Path]:
+    """List the files of training scenes in a world's folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    files = sorted((data / "scenes").glob("train-*.parquet"))
+    if not files:
+        raise UserError(f"no scenes/train-*.parquet in {data}; write them with: jfeval data make shapes --out {data}")
+    return files
 
 
 class TextIndex:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jfeval.errors import UserError
-from jfeval.models.adapters.nearest import SIMILARITY, TextIndex
+from jfeval.models.adapters.nearest import SIMILARITY, BaselineSettings, TextIndex, training_files
 from jfeval.schema import ImageJob, JsonObject
 
 if TYPE_CHECKING:
@@ -21,11 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BaselineSettings):
     """Where the captions and images are."""
-
-    data: Path | None = None
-    """Folder of a world on disk, as `jfeval data make shapes --out FOLDER` writes it."""
 
 
 def load(settings: Settings) -> "NearestCaption":
@@ -34,9 +30,7 @@ def load(settings: Settings) -> "NearestCaption":
     Raises:
         UserError: No folder is named, or it holds no training scenes.
     """
-    if settings.data is None:
-        raise UserError("model 'nearest-caption' needs training data: --set data=FOLDER, written by `jfeval data make shapes --out FOLDER`")
-    return NearestCaption(settings.data)
+    return NearestCaption(settings.folder(NearestCaption.name))
 
 
 class NearestCaption:
@@ -51,10 +45,7 @@ class NearestCaption:
     def __init__(self, data: Path) -> None:
         import pyarrow.parquet as pq
 
-        files = sorted((data / "scenes").glob("train-*.parquet"))
-        if not files:
-            raise UserError(f"no scenes/train-*.parquet in {data}; write them with: jfeval data make shapes --out {data}")
-        self._tables = [pq.read_table(file, columns=["captions", "image"]) for file in files]
+        self._tables = [pq.read_table(file, columns=["captions", "image"]) for file in training_files(data)]
         captions = [caption for table in self._tables for row in table.column("captions").to_pylist() for caption in row]
         self._scene = np.repeat(
             np.arange(sum(len(t) for t in self._tables)), [len(r) for t in self._tables for r in t.column("captions").to_pylist()]

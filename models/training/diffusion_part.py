@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from PIL import Image
 from torch import nn
 
+from jfeval.models.compiling import compile_each
 from jfeval.models.janusflow.pipeline import VAE_FOLDER
 from jfeval.models.training.data import Scenes
 from jfeval.models.training.diffusion import (
@@ -56,11 +57,11 @@ def train_diffusion(settings: DiffusionSettings, part: Part) -> dict[str, float]
     transformer = build_transformer(settings, channels=latents.shape[1], side=latents.shape[2])
     text_encoder = build_text_encoder(settings, tokenizer)
     objective = DiffusionObjective(transformer, text_encoder, tokenizer, Scenes.open_train(part.inputs["data"]), latents, settings)
-    if part.ranks.device(settings.loop.device) == "cpu":
+    device = part.ranks.device(settings.loop.device)
+    if device == "cpu":
         attend_plainly(transformer, text_encoder)
     if settings.compile_blocks:
-        for block in transformer.transformer_blocks:
-            block.compile(dynamic=False)
+        compile_each(transformer.transformer_blocks, device)
     parameters = _size(objective.module)
     log.info("%s: %d parameters, %d of them text encoder; %d drawings", part.name, parameters, _size(text_encoder), settings.drawings)
     result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash)

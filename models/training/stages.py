@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from jfeval.errors import UserError
-from jfeval.models.compiling import compiles
+from jfeval.models.compiling import compile_each
 from jfeval.models.janusflow.config import FlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import from_parts
@@ -83,8 +83,8 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     if not streamed and part.ranks.device(settings.loop.device) == "cpu":
         attend_eagerly(model)
     model.checkpoint_activations(settings.checkpoint_activations)
-    if settings.compile_blocks and compiles(part.ranks.device(settings.loop.device)):
-        compile_blocks(model)
+    if settings.compile_blocks:
+        compile_blocks(model, part.ranks.device(settings.loop.device))
     processor = stage_processor(part.inputs["tokenizer"], model)
     head = alignment_head(model, settings, part)
     vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
@@ -244,15 +244,12 @@ def stage_target(model: JanusFlow, settings: StageSettings, part: Part) -> nn.Mo
     return alignment_target(wanted, siglip, model.config.vision, seed=settings.loop.seed + 3)
 
 
-def compile_blocks(model: JanusFlow) -> None:
+def compile_blocks(model: JanusFlow, device: str) -> None:
     """Compile the blocks where most of the time goes, not the whole model: that would take minutes for the same speed."""
     encoder: nn.Module = model.vision_und_enc_model
     tower = encoder.vision_tower.encoder.layers if isinstance(encoder, VisionTower) else ()
-    for block in (*model.language_model.model.layers, *tower):
-        block.compile(dynamic=False)
-    for module in model.modules():
-        if isinstance(module, ConvNeXtBlock):
-            module.compile(dynamic=False)
+    convolutional = [module for module in model.modules() if isinstance(module, ConvNeXtBlock)]
+    compile_each((*model.language_model.model.layers, *tower, *convolutional), device)
 
 
 def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> AlignmentHead | None:

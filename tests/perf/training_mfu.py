@@ -117,7 +117,7 @@ def measure(arguments: argparse.Namespace, ranks: Ranks) -> None:
     model = JanusFlow(config)
     model.checkpoint_activations(arguments.recompute)
     if arguments.compile:
-        compile_blocks(model)
+        compile_blocks(model, device)
     head = AlignmentHead(config.language.hidden_size, config.language.hidden_size, config.vision.width)
     reduction = config.vision.image_size // config.latent_size
     widths = (128, 256, 512, 512) if arguments.size != "tiny" else (8,) * reduction.bit_length()
