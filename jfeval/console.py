@@ -1,10 +1,11 @@
 """What a person sees: progress and logs on standard error, results on standard output; rich on a terminal, plain lines elsewhere."""
 
+import io
 import logging
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from jfeval.secrecy import hide
 
@@ -37,6 +38,31 @@ def setup_logging(*, verbose: bool = False) -> None:
         handler.setFormatter(_CleanFormatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("jfeval").setLevel(level)
+
+
+def label_lines(label: str) -> None:
+    """Put a label before every line that this process says from here on, plainly, so that several processes share one terminal or file."""
+    stream = sys.stderr.stream if isinstance(sys.stderr, _Labelled) else sys.stderr
+    sys.stderr = _Labelled(stream, label)
+    setup_logging()
+
+
+class _Labelled(io.TextIOBase):
+    """Standard error that passes on whole lines, each with a label before it; no terminal."""
+
+    def __init__(self, stream: TextIO, label: str) -> None:
+        self.stream, self._label, self._begun = stream, label, ""
+
+    def write(self, text: str, /) -> int:
+        """Pass on the lines that are complete, at once, so that siblings' words do not come between."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        if lines:
+            self.stream.write("".join(f"{self._label}  {line}\n" for line in lines))
+            self.stream.flush()
+        return len(text)
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
 
 
 class _CleanFormatter(logging.Formatter):

@@ -9,7 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from jfeval import live
-from jfeval.cli_ablation import SHARED, seeds_of
+from jfeval.ablation_training import SHARED
+from jfeval.cli_ablation import seeds_of
 from jfeval.cli_sweep import sweep
 from jfeval.errors import UserError
 from jfeval.models.training.recipe import CONFIGS
@@ -103,6 +104,29 @@ def test_variants_are_trained_once_from_shared_parts_and_compared(ablation):
     assert len(asked) == count + 2  # D understands only, and is not asked to draw
     assert len(read(out / "results.csv")) == len(rows) + 2
     assert {p: p.stat().st_mtime_ns for p in made} == made  # what was finished is not trained again
+
+
+def test_trainings_side_by_side_find_what_they_find_one_after_the_other(ablation, monkeypatch, capfd):
+    file, _ = ablation
+    monkeypatch.undo()  # the processes that train know no stub
+    values = yaml.safe_load(file.read_text())
+    values |= {"evaluate": [{"benchmark": "pope", "limit": 6, "needs": "understanding"}], "curve": []}
+    file.write_text(yaml.safe_dump(values))
+    found = {}
+    for jobs in ("1", "2"):
+        out = file.parent / jobs
+        assert (
+            CliRunner().invoke(sweep, [str(file), "--variants", "A,F", "--jobs", jobs, "--out", str(out)], catch_exceptions=False).exit_code
+            == 0
+        )
+        capfd_lines = capfd.readouterr().err.splitlines()
+        found[jobs] = {(r["variant"], r["metric"]): r["value"] for r in read(out / "results.csv")}
+        weights = {v: (out / f"{v}-seed0" / "stage2" / "model.safetensors").read_bytes() for v in "AF"}
+        found[jobs] |= weights
+    assert any(line.startswith("A-seed0  ") for line in capfd_lines)
+    assert any(line.startswith("F-seed0  ") for line in capfd_lines)
+    assert found["1"] == found["2"]
+    assert len(found["1"]) > 2
 
 
 def test_results_from_elsewhere_need_no_training(ablation, tmp_path):

@@ -159,7 +159,7 @@ def test_pictures_have_one_seed_per_column_and_the_same_prompt_and_noise_within(
 
 
 def test_a_finished_run_gives_every_prompt_s_right_pictures(tmp_path, store_builder):
-    from jfeval.cli_ablation import _right
+    from jfeval.ablation_training import _right
 
     right, each = _right(store_builder(tmp_path / "run", prompts=2).path)
     assert each == 4
