@@ -61,6 +61,7 @@ class Trainer:
     spec: "AblationSpec"
     out: Path
     jobs: int
+    """How many trainings there are at a time."""
 
     def prepare(self, base: "Recipe") -> None:
         """Make the parts that all trainings share, so that no two of them do."""
@@ -81,8 +82,7 @@ def train_each(trainer: Trainer, trainings: "Sequence[Training]") -> "Iterator[t
     from jfeval.executors.processes import in_processes
 
     make = partial(_arrive, trainer)
-    workers = min(trainer.jobs, len(trainings))
-    with in_processes(make, workers=workers, of=trainer.jobs) if workers > 1 else in_this_process(make) as pool:
+    with in_processes(make, workers=trainer.jobs) if trainer.jobs > 1 else in_this_process(make) as pool:
         yield from pool.each(_train_one, trainings, _lost)
 
 

@@ -50,7 +50,7 @@ def train_variants(
         results: CSV to append to; None for ``OUT/results.csv``. The YAML's own results are read too.
         dry_run: Say what would be trained and what it costs, and train nothing.
         anew: Leave the YAML's own results aside, and train what they hold as well.
-        jobs: Trainings at a time.
+        jobs: Trainings at a time, at most.
 
     Raises:
         UserError: Anything in the YAML files is not as it should be, before the first training.
@@ -89,7 +89,7 @@ def train_variants(
     if dry_run:
         return
     if waiting:
-        trainer = Trainer(spec=spec, out=out, jobs=jobs)
+        trainer = Trainer(spec=spec, out=out, jobs=min(jobs, len(waiting)))
         trainer.prepare(base)
         for one, rows in train_each(trainer, waiting):
             append_rows(sheet, rows)

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from jfeval import live
-from jfeval.ablation_training import SHARED
+from jfeval.ablation_training import SHARED, Training, _lost
 from jfeval.cli_ablation import seeds_of
 from jfeval.cli_sweep import sweep
 from jfeval.errors import UserError
@@ -251,3 +251,15 @@ def test_the_committed_sweep_runs_through_in_its_own_world(committed):
     assert "Ablation, shapes-small edition" in page
     assert "geneval.overall (shapes-small)" in page
     assert "(shapes)" not in page
+
+
+def test_a_training_whose_process_is_killed_says_how_to_go_on():
+    one = Training(name="F", seed=1, variant=None, recipe=None, digest="")
+    with pytest.raises(UserError, match=r"F-seed1: SIGKILL.*the same command goes on from its last checkpoint. Fewer --jobs"):
+        _lost(one, "SIGKILL, which the system sends when memory runs out")
+
+
+def test_a_grid_has_no_trainings_to_divide():
+    result = CliRunner().invoke(sweep, ["--grid", "num_steps=1,2", "--jobs", "2"])
+    assert result.exit_code == 2
+    assert "--jobs belong to trainings" in result.output

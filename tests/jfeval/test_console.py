@@ -1,4 +1,6 @@
+import logging
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,20 @@ def test_progress_with_nothing_to_do_says_nothing(capsys):
     with console.Progress("draw", total=5, done=5):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_process_beside_others_labels_whole_lines(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # put back afterwards
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    console.label_lines("A")
+    console.label_lines("B")  # another label takes the first one's place
+    print("one\ntw", end="", file=sys.stderr)
+    assert capsys.readouterr().err == "B  one\n"
+    print("o", file=sys.stderr)
+    logging.getLogger("jfeval").info("three")
+    assert capsys.readouterr().err == "B  two\nB  INFO three\n"
+    assert not sys.stderr.isatty()
 
 
 def test_work_is_done_lazily_so_that_each_result_is_stored_before_the_next():
