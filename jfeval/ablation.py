@@ -184,6 +184,11 @@ class Row:
     """Where the metric is a mean over prompts: how many outputs each prompt has, a colon, and a digit for each prompt in order, the right
     ones among them; see `item_values`."""
 
+    @property
+    def quoted(self) -> bool:
+        """Whether the metric is one by which its benchmark is quoted."""
+        return self.metric.rpartition(".")[2] in ("overall", "accuracy", "pooled_accuracy")
+
 
 def read_rows(file: Path) -> list[Row]:
     """Read results; none where there is no file.

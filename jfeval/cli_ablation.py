@@ -55,7 +55,7 @@ def train_variants(
     Raises:
         UserError: Anything in the YAML files is not as it should be, before the first training.
     """
-    from jfeval.ablation import append_rows, read_spec
+    from jfeval.ablation import append_rows, read_rows, read_spec
     from jfeval.models.training.ablations import read_variant, varied
     from jfeval.models.training.recipe import load_recipe
 
@@ -77,12 +77,14 @@ def train_variants(
             digest = _digest(recipe, spec)
             planned.append(Training(name=name, seed=seed, variant=known[name], recipe=recipe, digest=digest))
     have = {row.digest for row in _known_rows(file, spec, sheet) if row.final}
+    here = {row.digest for row in read_rows(sheet)}
     waiting = [one for one in planned if one.digest not in have]
     _say_time(spec, waiting, base, out, err=not dry_run)
     for number, one in enumerate(planned, 1):
         title = f"{number} of {len(planned)}  {one.name}, seed {one.seed}: {one.variant.title}"
         if one.digest in have:
-            click.echo(f"{title}: finished before, kept", err=not dry_run)
+            where = "" if one.digest in here else f" from {spec.results}; --anew trains it here"
+            click.echo(f"{title}: finished before, kept{where}", err=not dry_run)
         elif dry_run:
             updates = sum(budget.updates for budget in one.budgets)
             click.echo(f"{title}: {updates:,} updates, about {one.operations:.2g} floating-point operations")
@@ -93,7 +95,7 @@ def train_variants(
         trainer.prepare(base)
         for one, rows in train_each(trainer, waiting):
             append_rows(sheet, rows)
-            leading = ", ".join(f"{row.metric} {row.value:.3f}" for row in rows if row.final and _leads(row))
+            leading = ", ".join(f"{row.metric} {row.value:.3f}" for row in rows if row.final and row.quoted)
             click.echo(f"{one.name}, seed {one.seed}: {leading}")
     _write_report(file, spec, sheet, out)
 
@@ -129,11 +131,6 @@ def _say_time(spec: "AblationSpec", waiting: Sequence[Training], base: "Recipe",
     )
     if found is not None:
         click.echo(f"{len(waiting)} trainings to come, {found.words(spec.machine or 'the machine that its YAML was measured on')}", err=err)
-
-
-def _leads(row: "Row") -> bool:
-    """Tell whether a metric is one by which its benchmark is quoted."""
-    return row.metric.rpartition(".")[2] in ("overall", "accuracy", "pooled_accuracy")
 
 
 def _write_report(file: Path, spec: "AblationSpec", sheet: Path, out: Path) -> None:

@@ -44,8 +44,9 @@ class Results:
         return {r.seed: r.value for r in self.rows if r.final and r.variant == variant and r.metric == metric}
 
     def metrics(self) -> list[str]:
-        """List the metrics by which variants are compared: those of claims, in order."""
-        return list(dict.fromkeys(each.metric for claim in self.spec.claims for each in claim.comparisons))
+        """List the metrics by which variants are compared: those of claims, then the others by which benchmarks are quoted."""
+        claimed = [each.metric for claim in self.spec.claims for each in claim.comparisons]
+        return list(dict.fromkeys([*claimed, *sorted({row.metric for row in self.rows if row.final and row.quoted})]))
 
     def variants(self) -> list[str]:
         """List the variants of which anything is known, in the order of the YAML."""

@@ -139,6 +139,7 @@ def test_results_from_elsewhere_need_no_training(ablation, tmp_path):
     assert result.exit_code == 0, result.output
     assert asked == []
     assert "trainings to come" not in result.stderr
+    assert "1 of 1  F, seed 0: final: finished before, kept from known.csv; --anew trains it here" in result.stderr
     again = CliRunner().invoke(sweep, [str(file), "--variants", "F", "--out", str(tmp_path / "x"), "--anew", "--dry-run"])
     assert "1 of 1  F, seed 0: final: 4 updates" in again.stdout
     assert "0.500" in (tmp_path / "other" / "ablation.md").read_text()

@@ -75,6 +75,13 @@ def test_the_papers_numbers_stand_beside_ours():
     assert by_name["F"]["VQAv2 (ours)"].value == "not run"
 
 
+def test_metrics_that_no_claim_is_about_are_compared_too():
+    rows = [row("F", 0, 0.9, metric="pope.pooled_accuracy"), row("F", 0, 0.8, metric="pope.pooled_f1")]
+    found = Results(spec=SPEC, rows=(*results(1).rows, *rows), titles=TITLES)
+    assert found.metrics() == [*results(1).metrics(), "pope.pooled_accuracy"]
+    assert {c.label for c in paper_table(found).columns} >= {"pope.pooled_accuracy (shapes)"}
+
+
 def test_every_seed_is_shown_in_the_differences():
     line = next(r for r in differences_table(results(3)).rows if r[1].value == "A minus F" and r[0].value == "geneval.overall")
     assert line[5].value == "-0.100 -0.110 -0.120"
