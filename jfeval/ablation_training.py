@@ -193,15 +193,14 @@ def _seconds(folder: Path) -> float:
 
 def _pipeline(recipe: "Recipe", stage: str, places: Mapping[str, Path]) -> Any:  # noqa: ANN401 - a JanusFlowPipeline
     """Load a finished stage with the shared tokenizer and VAE."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
+    from jfeval.models.janusflow.pipeline import JanusFlowPipeline
+    from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
     from jfeval.models.training.encoders import load_stage
     from jfeval.models.training.stages import stage_processor
 
     inputs = next(plan for plan in recipe.parts if plan.name == stage).inputs
     model = load_stage(places[stage])
-    vae = AutoencoderKL.from_pretrained(places[inputs["vae"]] / VAE_FOLDER, local_files_only=True)
+    vae = load_vae(places[inputs["vae"]] / VAE_FOLDER)
     return JanusFlowPipeline(model, stage_processor(places[inputs["tokenizer"]], model), vae)
 
 

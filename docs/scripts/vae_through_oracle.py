@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 
 from jfeval.benchmarks.geneval_rows import parse_row
@@ -16,12 +15,13 @@ from jfeval.benchmarks.geneval_rules import Thresholds, judge_image, read_observ
 from jfeval.benchmarks.shapes.controls import control_scores
 from jfeval.benchmarks.shapes.oracle import observation
 from jfeval.benchmarks.shapes.rows import Row, geneval_rows
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.shapes import WEIGHTS
 from jfeval.models.training.vae import reconstruct
 
 
 def main() -> None:
-    vae = AutoencoderKL.from_pretrained(WEIGHTS / "vae", local_files_only=True).eval()
+    vae = load_vae(WEIGHTS / VAE_FOLDER)
 
     def correct(row: Row, image: Image.Image) -> bool:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1

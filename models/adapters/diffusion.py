@@ -111,13 +111,15 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - on
         UserError: It does not load, or does not draw from text alone.
     """
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+    from diffusers.utils.import_utils import is_accelerate_available
 
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder} holds no {INDEX}; expected the folder of a whole diffusers pipeline")
     try:
         index = DiffusionPipeline.load_config(str(folder), local_files_only=True)
-        without = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
-        pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **without)
+        options = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+        options["low_cpu_mem_usage"] = is_accelerate_available()  # its default, which without accelerate is taken back with a warning
+        pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{folder} does not load as a diffusers pipeline: {reason[:300]}") from error

@@ -15,8 +15,8 @@ from jfeval.models.janusflow.checkpoint import differences, tensor_table
 from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.names import POOL, published_shapes
-from jfeval.models.janusflow.pipeline import VAE_FOLDER
 from jfeval.models.janusflow.processing import SpecialTokens, load_processor
+from jfeval.models.janusflow.vae import VAE_FOLDER
 
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")

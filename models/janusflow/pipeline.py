@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from jfeval.errors import BadRequest, UserError, unknown
+from jfeval.errors import BadRequest, unknown
 from jfeval.models.hub import local_folder
 from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
@@ -17,11 +17,11 @@ from jfeval.models.janusflow.processing import Processor, load_processor
 from jfeval.models.janusflow.sampling import StepCallback, noise, sample
 from jfeval.models.janusflow.settings import SamplerSettings
 from jfeval.models.janusflow.understanding import Question, Understanding
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.memory import in_batches
 
-__all__ = ["VAE_FOLDER", "JanusFlowPipeline", "Question"]
+__all__ = ["JanusFlowPipeline", "Question"]
 
-VAE_FOLDER = "vae"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -61,11 +61,9 @@ class JanusFlowPipeline:
             raise unknown("dtype", dtype, DTYPES)
         kind = DTYPES[dtype]
         vae_path = local_folder(vae, vae_revision) if vae else folder / VAE_FOLDER
-        if not (vae_path / "config.json").is_file():
-            raise UserError(f"no VAE in {vae_path}; the published JanusFlow uses the SDXL VAE: name its folder with vae=...")
+        decoder = load_vae(vae_path, kind)
         model = JanusFlow.from_pretrained(folder, dtype=kind, device=device)
-        decoder = AutoencoderKL.from_pretrained(vae_path, local_files_only=True)
-        return cls(model, load_processor(folder, model.config), decoder.to(device=device, dtype=kind))  # pyright: ignore[reportCallIssue] - diffusers wraps to()
+        return cls(model, load_processor(folder, model.config), decoder.to(device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

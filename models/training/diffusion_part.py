@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha import PixArtAlphaPipeline
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from PIL import Image
 from torch import nn
 
 from jfeval.models.compiling import compile_each
-from jfeval.models.janusflow.pipeline import VAE_FOLDER
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.training.data import Scenes
 from jfeval.models.training.diffusion import (
     NOISE,
@@ -65,7 +64,7 @@ def train_diffusion(settings: DiffusionSettings, part: Part) -> dict[str, float]
     parameters = _size(objective.module)
     log.info("%s: %d parameters, %d of them text encoder; %d drawings", part.name, parameters, _size(text_encoder), settings.drawings)
     result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash)
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+    vae = load_vae(part.inputs["vae"] / VAE_FOLDER)
     reader: Any = tokenizer  # the pipeline says T5's, and any serves
     pipeline = PixArtAlphaPipeline(reader, text_encoder, vae, transformer, DPMSolverMultistepScheduler(**NOISE))
     folder = part.folder / PIPELINE

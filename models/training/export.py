@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
-from jfeval.models.janusflow.pipeline import VAE_FOLDER
 from jfeval.models.janusflow.processing import ImageProcessor, load_processor
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.training.card import card, read_learned
 from jfeval.models.training.part import Part
 
@@ -37,8 +36,8 @@ def export(settings: ExportSettings, part: Part) -> dict[str, float]:
     model.save_pretrained(out, dtype=kind, shard_bytes=int(settings.shard_megabytes * 1e6))
     for file in sorted((part.inputs["tokenizer"] / "tokenizer").glob("*.json")):
         shutil.copyfile(file, out / file.name)
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
-    vae.to(kind).save_pretrained(out / VAE_FOLDER, safe_serialization=True)
+    vae = load_vae(part.inputs["vae"] / VAE_FOLDER, kind)
+    vae.save_pretrained(out / VAE_FOLDER, safe_serialization=True)
     images = ImageProcessor(image_size=model.config.vision.image_size)
     preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
     (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")

@@ -6,11 +6,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.pipeline import VAE_FOLDER
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.training.data import Scenes
 from jfeval.models.training.part import Part
 
@@ -56,7 +55,7 @@ def encode_once(scenes: Scenes, part: Part, file: str, settings: LatentsSettings
 
 def cache_latents(settings: LatentsSettings, part: Part) -> dict[str, float]:
     """Encode every training image once: posterior means times the scaling factor, (N, C, h, w) float16."""
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True).eval()
+    vae = load_vae(part.inputs["vae"] / VAE_FOLDER)
     scale = vae.config["scaling_factor"]
 
     def encode(pixels: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
-from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
+from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.training.encoders import VARIANT_WEIGHTS, empty_model, save_config, save_stage
 
 PIPELINE_FILE = "pipeline.json"
@@ -74,7 +74,7 @@ def load_checkpoint(checkpoint: Path, *, averaged: bool = True) -> JanusFlowPipe
     for name, path in places.items():
         if not path.is_dir():
             raise UserError(f"the {name} of {checkpoint} is no longer at {path}; put it back, or mend {PIPELINE_FILE}")
-    vae = AutoencoderKL.from_pretrained(places["vae"], local_files_only=True)
+    vae = load_vae(places["vae"])
     return JanusFlowPipeline(model.eval(), plain_processor(places["tokenizer"], model), vae)
 
 

@@ -20,9 +20,10 @@ from jfeval.models.compiling import compile_each
 from jfeval.models.janusflow.config import FlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import from_parts
-from jfeval.models.janusflow.pipeline import VAE_FOLDER, JanusFlowPipeline
+from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.processing import Processor
 from jfeval.models.janusflow.uvit import ConvNeXtBlock
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.card import Learned, read_learned, write_learned
 from jfeval.models.training.checkpoints import EMA_FILE
@@ -60,7 +61,7 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     language, vision = part.inputs["lm"] / "lm", part.inputs["contrastive"] / "siglip"
     model = from_parts(language, vision, flow=flow, seed=settings.loop.seed, dtype=torch.float32)
     if settings.understands_through != "contrastive":
-        vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+        vae = load_vae(part.inputs["vae"] / VAE_FOLDER)
         read_through_latents(model, vae, settings.understands_through, seed=settings.loop.seed + 2)
     return model
 
@@ -87,7 +88,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
         compile_blocks(model, part.ranks.device(settings.loop.device))
     processor = stage_processor(part.inputs["tokenizer"], model)
     head = alignment_head(model, settings, part)
-    vae = AutoencoderKL.from_pretrained(part.inputs["vae"] / VAE_FOLDER, local_files_only=True)
+    vae = load_vae(part.inputs["vae"] / VAE_FOLDER)
     target = stage_target(model, settings, part)
     build = stream_objective if streamed else scenes_objective
     objective = build(model, head, target, vae, processor, settings, part)
