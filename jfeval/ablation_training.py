@@ -145,11 +145,11 @@ def _train_one(trainer: Trainer, one: Training) -> "list[Row]":
 
 
 def _version() -> str:
-    """Name the code: jfeval's version, with the commit where there is a checkout."""
+    """Name the code: jfeval's version, with the commit where it is known."""
     import jfeval
-    from jfeval.provenance import git_state
+    from jfeval.provenance import code_state
 
-    git = git_state(Path(jfeval.__file__).parent)
+    git = code_state()
     commit = str(git.get("commit") or "")[:10] + ("-changed" if git.get("dirty") else "")
     return jfeval.__version__ + (f"+{commit}" if commit else "")
 

@@ -16,7 +16,7 @@ from jfeval.cli_make import generate, train
 from jfeval.cli_options import FILE, FOLDER, BatchSize, benchmark_options, engine_options, given, model_options, take_engine, together
 from jfeval.cli_score import score
 from jfeval.cli_serve import serve
-from jfeval.cli_suite import suite_command
+from jfeval.cli_suite import instead_of_a_benchmark, suite_command
 from jfeval.cli_sweep import sweep
 from jfeval.cli_train import export, watch
 from jfeval.errors import DISK_ERRORS, UserError
@@ -69,10 +69,21 @@ def main(*, verbose: bool) -> None:
     click.option("--retry-failed", is_flag=True, help="Try samples again that failed before."),
     click.option("--dry-run", is_flag=True, help="Print the plan; load no model and write nothing."),
     click.option("--with-text-only", is_flag=True, help="Ask every question without its image too, and show that baseline beside."),
+    click.option("--suite", metavar="NAME", help="All benchmarks of a suite, as `jfeval suite NAME` runs them."),
 )
 @engine_options
+@click.pass_context
 def run(
-    *, config: Path | None, overwrite: bool, retry_failed: bool, dry_run: bool, no_report: bool, with_text_only: bool, **options: object
+    ctx: click.Context,
+    *,
+    config: Path | None,
+    overwrite: bool,
+    retry_failed: bool,
+    dry_run: bool,
+    no_report: bool,
+    with_text_only: bool,
+    suite: str | None,
+    **options: object,
 ) -> None:
     """Evaluate a model: generate, judge, score, report.
 
@@ -84,9 +95,13 @@ def run(
     jfeval run --benchmark geneval --edition official --model janusflow --set path=JanusFlow-1.3B
     jfeval run --benchmark pope --with-text-only
     jfeval run --limit 20 --dry-run
+    jfeval run --suite paper --model hf:llava-hf/llava-1.5-7b-hf --set revision=COMMIT --edition official --data DATA
     jfeval run --workers 4
     jfeval run --shard $SLURM_ARRAY_TASK_ID/8
     """  # noqa: D301
+    if suite is not None:
+        instead_of_a_benchmark(ctx, suite)
+        return
     from jfeval.registry import check_name, load_benchmark
     from jfeval.settings import resolve
 

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from jfeval.cli_evaluate import Failed, carry_out, run_settings, too_many_failed, with_own
 from jfeval.cli_options import FOLDER, edition_option, given, model_options, seed_option, together
 from jfeval.errors import UserError
+from jfeval.last_model import LastModel
 
 if TYPE_CHECKING:
     from jfeval.store import Store
@@ -36,8 +38,8 @@ def suite_command(*, name: str, against: str, data: Path | None, **options: obje
 
     \b
     jfeval suite
+    jfeval run --suite paper --limit 20        # the same command by another name
     jfeval suite paper --model janusflow:JanusFlow-1.3B --edition official --data DATA
-    jfeval suite paper --limit 20
     """  # noqa: D301
     from jfeval import suite
     from jfeval.console import clean
@@ -53,13 +55,15 @@ def suite_command(*, name: str, against: str, data: Path | None, **options: obje
     model_settings(model, {**common.model_settings, **place, **model_values}, overrides)  # said once, not for every benchmark
     stores: list[Store] = []
     missing: dict[str, str] = {}
+    models = LastModel()
     for entry in suite.suite(name):
         own = data / entry.benchmark if data is not None else None
         try:
             settings = with_own(replace(suite.settings_of(entry, common), data=own), model_values, overrides, [])
             click.echo(f"{entry.benchmark} ...", err=True)
             benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
-            store = carry_out(settings, benchmark, overwrite=False, retry_failed=False, stop_early=True)
+            load = partial(models.load, settings.model, **settings.model_settings)
+            store = carry_out(settings, benchmark, overwrite=False, retry_failed=False, stop_early=True, load=load)
         except (UserError, Failed) as error:
             missing[entry.benchmark] = clean(str(error).split("\n", 1)[0])[:160]
             continue
@@ -78,3 +82,17 @@ def suite_command(*, name: str, against: str, data: Path | None, **options: obje
         click.echo(write_report(stores, suite.folder(common, name) / "report.html"))
     if missing:
         sys.exit(1)
+
+
+def instead_of_a_benchmark(ctx: click.Context, name: str) -> None:
+    """Carry out `jfeval run --suite NAME`: `suite_command` with the options that were given.
+
+    Raises:
+        click.UsageError: One of them is for a single benchmark.
+    """
+    said = {key: value for key, value in ctx.params.items() if ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE}
+    said.pop("suite")
+    taken = {parameter.name for parameter in suite_command.params}
+    if refused := sorted(said.keys() - taken):
+        raise click.UsageError(f"--{refused[0].replace('_', '-')} is for one benchmark and does not go with --suite.")
+    ctx.invoke(suite_command, **{**said, "name": name})

@@ -12,9 +12,9 @@ import click
 from jfeval.cli_evaluate import carry_out, run_settings, too_many_failed, with_own
 from jfeval.cli_options import FOLDER, given
 from jfeval.errors import UserError
+from jfeval.last_model import LastModel
 
 if TYPE_CHECKING:
-    from jfeval.models.base import Model
     from jfeval.settings import RunSettings
     from jfeval.store import Store
 
@@ -119,27 +119,6 @@ def check_alone() -> None:
             f"jfeval sweep runs in one process, and torchrun started {processes}; leave torchrun out, and give each machine variants or "
             "seeds of its own: their results go into one CSV. `jfeval train` takes several processes."
         )
-
-
-class LastModel:
-    """The model that was loaded last, used again where the next settings leave its weights as they are."""
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._model: Model | None = None
-
-    def load(self, name: str, **settings: object) -> "Model":
-        """Load a model, or take the last one under other settings, where it can say how (`jfeval.models.base.Resettable`)."""
-        from jfeval.registry import build_model, model_settings
-
-        checked = model_settings(name, settings)
-        under = getattr(self._model, "under", None) if name == self._name else None
-        model = under(checked) if under is not None else None
-        if model is None:
-            self._model = None  # frees the last one before the next is loaded
-            model = build_model(name, checked)
-        self._name, self._model = name, model
-        return model
 
 
 def parse_axes(axes: Sequence[str]) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """What produced a number: versions, git state, hardware, times, memory. Nothing here enters a fingerprint, and no secret is read."""
 
+import json
 import os
 import platform
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 import jfeval
 from jfeval.schema import JsonObject
 
+BUILT_FROM = "built_from.json"
+"""File inside an installed jfeval that says which commit its wheel was built from; see hatch_build.py."""
+
 _PACKAGES = ("torch", "transformers", "diffusers", "datasets", "safetensors", "tokenizers", "numpy", "pillow", "scipy", "pyarrow", "pandas")
 
 
@@ -21,7 +25,7 @@ def collect() -> JsonObject:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "git": git_state(Path(jfeval.__file__).parent),
+        "git": code_state(),
         "hardware": _hardware(),
         "peak_memory_bytes": peak_memory_bytes(),
     }
@@ -56,6 +60,19 @@ def add_cost(facts: JsonObject, more: JsonObject) -> JsonObject:
             known = before if isinstance(before, int | float) else 0
             merged[key] = max(known, value) if key.startswith("peak") else known + value
     return merged
+
+
+def code_state() -> JsonObject:
+    """Return commit, branch and whether files differed from the commit, of the code that runs; empty where nothing tells.
+
+    A checkout is asked; an installed wheel was told when it was built.
+    """
+    package = Path(jfeval.__file__).parent
+    try:
+        told = json.loads((package / BUILT_FROM).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return git_state(package)
+    return told if isinstance(told, dict) else {}
 
 
 def git_state(folder: Path) -> JsonObject:

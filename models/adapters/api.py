@@ -8,8 +8,6 @@ environment alone and is stored nowhere.
 import base64
 import io
 import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from urllib.parse import urlsplit
 
 from jfeval.errors import BadRequest, UserError
 from jfeval.models.adapters.layout import content
+from jfeval.models.adapters.pace import Pace
 from jfeval.pictures import MAX_PIXELS
 from jfeval.schema import ImageJob, JsonObject, TextRequest
 
@@ -97,7 +96,7 @@ class ApiModel:
         self.client: Any = openai.OpenAI(
             api_key=key, base_url=settings.base_url or None, timeout=settings.timeout, max_retries=settings.max_retries
         )
-        self._pace = _Pace(settings.requests_per_minute)
+        self._pace = Pace(settings.requests_per_minute)
         self._kept: dict[object, Any] = {}
 
     def identity(self) -> JsonObject:
@@ -175,23 +174,6 @@ class ApiModel:
             if image.width * image.height > MAX_PIXELS:
                 raise BadRequest(f"the server returned {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
             return image.convert("RGB")
-
-
-class _Pace:
-    """Spaces the beginnings of requests evenly."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._gap = 60.0 / per_minute if per_minute else 0.0
-        self._lock, self._next = threading.Lock(), 0.0
-
-    def wait(self) -> None:
-        """Return when the next request may begin."""
-        if not self._gap:
-            return
-        with self._lock:
-            begin = max(self._next, time.monotonic())
-            self._next = begin + self._gap
-        time.sleep(max(0.0, begin - time.monotonic()))
 
 
 def _key(asked: TextRequest | ImageJob) -> object:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
+from jfeval.models.compiling import compile_each
 from jfeval.models.training.corpus import chat, draw_document, plain_texts
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.objectives import IGNORED
-from jfeval.models.training.part import Part
+from jfeval.models.training.part import NO_EFFECT, Part
 from jfeval.models.training.tokenizer import BOS, end_and_pad, load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class LmSettings:
     chats: float = 0.3
     texts: float = 0.3
     """Shares of the three kinds of documents."""
+    compile_blocks: bool = field(default=False, metadata=NO_EFFECT)
+    """Compile each block, once for all of them. Results change by float rounding only."""
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=700, learning_rate=2e-3))
     test_scenes: int = 500
     """Test scenes whose captions and exchanges are measured at the end."""
@@ -198,14 +201,22 @@ def train_lm(settings: LmSettings, part: Part) -> dict[str, float]:
     model = build_lm(settings, tokenizer)
     size = float(np.sum([p.numel() for p in model.parameters()]))
     log.info("lm: %d parameters", size)
+    device = part.ranks.device(settings.loop.device)
+    if device == "cpu":
+        model.set_attn_implementation("eager")  # short rows: the backward pass of fused attention is slower on a CPU
+    if settings.compile_blocks:
+        compile_each(model.model.layers, device)
     objective = LmObjective(model, tokenizer, scenes, plain_texts(data), settings)
     result = fit(part.name, objective, settings.loop, part.folder, signature=part.hash)
     model.save_pretrained(part.folder / "lm", safe_serialization=True)
     rows = range(min(settings.test_scenes, len(test)))
     exchanges = [chat(q.question, q.answer) for row in rows for q in test.questions(row)[:2]]
+    with torch.compiler.set_stance("force_eager"):  # documents have many lengths, each of which would be compiled
+        captions = perplexity(model, tokenizer, [test.captions(row)[0] for row in rows], settings)
+        chats = perplexity(model, tokenizer, exchanges, settings)
     return {
-        "caption_perplexity": perplexity(model, tokenizer, [test.captions(row)[0] for row in rows], settings),
-        "chat_perplexity": perplexity(model, tokenizer, exchanges, settings),
+        "caption_perplexity": captions,
+        "chat_perplexity": chats,
         "parameters": size,
         "seconds": result.seconds,
     }

@@ -37,6 +37,8 @@ class MixtureSettings:
     short_captions: float = field(default=0.0, metadata=ADDED)
     """Share of images to be drawn that take their shortest caption instead of any, as prompts in use are short. Source: paper, training
     data (a quarter of the captions for generation are single sentences)."""
+    long_captions: float = field(default=0.0, metadata=ADDED)
+    """Share of images to be drawn that take their longest caption that fits: it says most, above all which attribute is whose."""
     turns: int = 3
     """Questions per conversation, at most."""
     describe: float = field(default=0.0, metadata=ADDED)
@@ -59,9 +61,14 @@ class MixtureSettings:
 
     def __post_init__(self) -> None:
         coerce(self, "phases", Phase)
-        for name in ("describe", "short_captions"):
+        for name in ("describe", "short_captions", "long_captions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"mixture.{name} must lie in [0, 1], not {getattr(self, name)}")
+        if self.short_captions + self.long_captions > 1:
+            raise UserError(
+                f"mixture.short_captions and mixture.long_captions are shares of the same images and exceed 1: {self.short_captions:g} + "
+                f"{self.long_captions:g}"
+            )
         for name in KINDS:
             if getattr(self, name) < 0:
                 raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")
@@ -153,11 +160,15 @@ class Mixture:
         return shuffled(batch, self.processor.tokens_per_image, rng.torch) if self.flow.repa_target == "shuffled" else batch
 
     def _caption(self, row: int, rng: StepRng) -> list[int]:
-        captions = self.scenes.captions(row)
-        if self.settings.short_captions and rng.numpy.random() < self.settings.short_captions:
+        captions, short, long = self.scenes.captions(row), self.settings.short_captions, self.settings.long_captions
+        mark = rng.numpy.random() if short or long else 1.0
+        if mark < short:
             captions = [min(captions, key=len)]
-        for place in rng.numpy.permutation(len(captions)):
-            ids = self.processor.generation_prompt(captions[int(place)])
+        order = [captions[int(place)] for place in rng.numpy.permutation(len(captions))]
+        if short <= mark < short + long:
+            order.sort(key=len, reverse=True)
+        for caption in order:
+            ids = self.processor.generation_prompt(caption)
             if len(ids) <= self.settings.prompt_tokens:
                 return ids
         raise UserError(

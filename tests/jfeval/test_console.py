@@ -1,3 +1,4 @@
+import json
 import logging
 import re
 import sys
@@ -64,6 +65,16 @@ def test_git_state_is_of_the_checkout_or_empty(tmp_path, monkeypatch):
     assert provenance.git_state(tmp_path) == {}
     monkeypatch.setattr(provenance.shutil, "which", lambda name: None)
     assert provenance.git_state(tmp_path) == {}
+
+
+def test_an_installed_wheel_tells_the_commit_that_it_was_built_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance.jfeval, "__file__", str(tmp_path / "__init__.py"))
+    assert provenance.code_state() == {}
+    told = {"commit": "19c8e95b" * 5, "branch": "main", "dirty": False}
+    (tmp_path / provenance.BUILT_FROM).write_text(json.dumps(told))
+    assert provenance.code_state() == provenance.collect()["git"] == told
+    (tmp_path / provenance.BUILT_FROM).write_text("{")
+    assert provenance.code_state() == {}
 
 
 @pytest.mark.parametrize("secret", ["HF_TOKEN", "OPENAI_API_KEY"])

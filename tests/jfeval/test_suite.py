@@ -32,6 +32,32 @@ def test_each_benchmark_runs_and_what_cannot_is_named(two, tmp_path):
     assert any(line.split()[:3] == ["geneval", "not", "run"] and "not 8x8" in line for line in lines)
 
 
+def test_run_takes_a_suite_too_with_its_options_and_no_others(two, tmp_path):
+    asked = ["two", "--model", "painter", "--limit", 6, "--batch-size", 8]
+    first = invoke(*asked, "--out", tmp_path / "one")
+    words = ["run", "--suite", *(str(one) for one in asked), "--out", str(tmp_path / "other")]
+    second = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert second.exit_code == first.exit_code == 1
+    assert second.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
+    refused = CliRunner().invoke(main, ["run", "--suite", "two", "--benchmark", "bright"], catch_exceptions=False)
+    assert refused.exit_code == 2
+    assert "--benchmark is for one benchmark and does not go with --suite" in refused.output
+
+
+def test_a_suite_loads_its_model_once(two, tmp_path, monkeypatch):
+    from jfeval import registry
+
+    built, build = [], registry.build_model
+
+    def counted(name, settings):
+        built.append(name)
+        return build(name, settings)
+
+    monkeypatch.setattr(registry, "build_model", counted)
+    invoke("two", "--model", "painter", "--limit", 6, "--out", tmp_path / "all", "--batch-size", 8)
+    assert built == ["painter"]
+
+
 def test_an_unknown_suite_or_model_is_said_before_anything_runs(two, tmp_path):
     assert "unknown suite 'papers'; did you mean 'paper'" in invoke("papers").output
     result = invoke("two", "--model", "painte", "--out", tmp_path / "all")

@@ -4,9 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 from jfeval.cli import main
-from jfeval.cli_sweep import LastModel, parse_axes, parse_seeds
+from jfeval.cli_sweep import parse_axes, parse_seeds
 from jfeval.errors import UserError
-from jfeval.registry import load_model
 
 
 def invoke(*args):
@@ -47,17 +46,6 @@ def test_a_dry_run_prints_the_runs_and_writes_nothing(common, tmp_path):
     assert result.exit_code == 0
     assert "num_steps=20,seed=0" in result.stdout
     assert not (tmp_path / "sweep").exists()
-
-
-def test_a_model_is_loaded_once_for_all_settings_of_its_sampler():
-    models = LastModel()
-    first = models.load("janusflow-shapes", num_steps=2, guidance_scale=1.0)
-    second = models.load("janusflow-shapes", num_steps=3, guidance_scale=1.0)
-    assert second.pipeline is first.pipeline
-    assert (first.sampler.num_steps, second.sampler.num_steps) == (2, 3)
-    assert second.identity() == load_model("janusflow-shapes", num_steps=3, guidance_scale=1.0).identity()
-    assert first.identity() != second.identity()
-    assert models.load("janusflow-shapes", dtype="bfloat16").pipeline is not first.pipeline
 
 
 @pytest.mark.parametrize(

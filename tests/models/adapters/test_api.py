@@ -11,7 +11,7 @@ from jfeval.errors import BadRequest, UserError
 from jfeval.schema import ImageJob, TextRequest
 
 pytest.importorskip("openai", reason="the extra api is not installed")
-from jfeval.models.adapters import api
+from jfeval.models.adapters import pace
 from jfeval.models.adapters.api import Settings, load
 
 
@@ -153,13 +153,13 @@ def test_images_are_drawn(server, monkeypatch):
 
 def test_requests_begin_evenly_spaced(monkeypatch):
     slept = []
-    monkeypatch.setattr(api.time, "monotonic", lambda: 100.0)
-    monkeypatch.setattr(api.time, "sleep", slept.append)
-    pace = api._Pace(120)
+    monkeypatch.setattr(pace.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(pace.time, "sleep", slept.append)
+    twice_a_second = pace.Pace(120)
     for _ in range(3):
-        pace.wait()
+        twice_a_second.wait()
     assert slept == [0.0, 0.5, 1.0]
-    api._Pace(0).wait()
+    pace.Pace(0).wait()
     assert len(slept) == 3
 
 

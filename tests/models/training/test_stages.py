@@ -146,29 +146,48 @@ def test_a_share_of_conversations_describes_the_image(made):
     assert 0 < sum(answers(0.5)) < 8
 
 
-def test_a_share_of_drawings_takes_the_shortest_caption(made):
+@pytest.mark.parametrize(("setting", "chosen"), [("short_captions", min), ("long_captions", max)])
+def test_a_share_of_drawings_takes_the_shortest_or_the_longest_caption(made, setting, chosen):
     model = JanusFlow.from_pretrained(made / "stage1")
     processor = stage_processor(made / "tokenizer", model)
     scenes, latents = Scenes.open_train(made / "data"), np.load(made / "latents" / "latents.npy")
-    shortest = [processor.generation_prompt(min(scenes.captions(row), key=len)) for row in range(len(scenes))]
+    wanted = [len(chosen(scenes.captions(row), key=len)) for row in range(len(scenes))]
 
-    def short(share):
-        settings = MixtureSettings(generation=12, understanding=0, text=0, prompt_tokens=80, short_captions=share)
+    def taken(share, limit=80):
+        settings = MixtureSettings(generation=12, understanding=0, text=0, prompt_tokens=limit, **{setting: share})
         mixture = Mixture(
             scenes=scenes, latents=latents, texts=[], processor=processor, settings=settings, flow=FlowSettings(prompt_dropout=0.0), seed=5
         )
         batch = mixture.batch(0, StepRng(5, 0))
         prompts = [ids[valid].tolist() for ids, valid in zip(batch.flow.prompts.ids, batch.flow.prompts.valid, strict=True)]
-        return [prompt == shortest[scenes.ids.index(name)] for prompt, name in zip(prompts, batch.ids, strict=True)]
+        rows = [scenes.ids.index(name) for name in batch.ids]
+        known = [{len(c): processor.generation_prompt(c) for c in scenes.captions(row)} for row in rows]
+        return [prompt == by_length[wanted[row]] for prompt, by_length, row in zip(prompts, known, rows, strict=True)]
 
-    assert all(short(1.0))
-    assert not all(short(0.0))
+    assert all(taken(1.0))
+    assert not all(taken(0.0))
+    assert 0 < sum(taken(0.5)) < 12
+
+
+def test_a_caption_that_does_not_fit_is_not_taken_for_the_longest(made):
+    model = JanusFlow.from_pretrained(made / "stage1")
+    processor = stage_processor(made / "tokenizer", model)
+    scenes, latents = Scenes.open_train(made / "data"), np.load(made / "latents" / "latents.npy")
+    limit = max(min(len(processor.generation_prompt(c)) for c in scenes.captions(row)) for row in range(len(scenes)))
+    settings = MixtureSettings(generation=12, understanding=0, text=0, prompt_tokens=limit, long_captions=1.0)
+    flow = FlowSettings(prompt_dropout=0.0)
+    mixture = Mixture(scenes=scenes, latents=latents, texts=[], processor=processor, settings=settings, flow=flow, seed=5)
+    batch = mixture.batch(0, StepRng(5, 0))
+    for name, valid in zip(batch.ids, batch.flow.prompts.valid, strict=True):
+        fitting = [c for c in scenes.captions(scenes.ids.index(name)) if len(processor.generation_prompt(c)) <= limit]
+        assert int(valid.sum()) == len(processor.generation_prompt(max(fitting, key=len)))
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"short_captions": -0.1}, r"must lie in \[0, 1\]"),
+        ({"short_captions": 0.6, "long_captions": 0.6}, r"exceed 1: 0.6 \+ 0.6"),
         ({"describe": 1.5}, r"must lie in \[0, 1\]"),
         ({"generation": -1}, "must not be negative"),
         ({"generation": 0, "understanding": 0, "text": 0}, "the mixture is empty"),
