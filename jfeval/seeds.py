@@ -4,7 +4,6 @@ Two variants are paired by seed (the same data order and noise). The claim is al
 threshold, ``margin`` for a superiority claim and ``-margin`` for non-inferiority.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ import numpy as np
 Verdict = Literal["supported", "contradicted", "not resolved"]
 
 LEAST_PAIRS = 6
-"""With fewer pairs no outcome can pass an exact sign-flip test at 2.5 % on one side: 1 / 2**5 > 0.025 >= 1 / 2**6."""
+"""With fewer pairs no outcome can pass a sign-flip test at 2.5 % on one side: 1 / 2**5 > 0.025 >= 1 / 2**6."""
 LEVEL = 0.025
 """One-sided level, so that the two directions together err in 5 % of cases."""
 POWER = 0.8
-_MOST_PAIRS = 20
+_MOST_PAIRS = 40
+"""So many are enumerated, each half of them for itself: 2**20 patterns."""
+_DRAWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class SeedComparison:
     ci_high: float | None
     """95 % interval of Student's t over seeds; None with fewer than two."""
     p_above: float
-    """Of the exact sign-flip test that the mean difference does not exceed the threshold."""
+    """Of the sign-flip test that the mean difference does not exceed the threshold."""
     p_below: float
     """The same in the other direction."""
     smallest: float | None
@@ -77,23 +78,39 @@ def compare_seeds(differences: Sequence[float], *, threshold: float = 0.0) -> Se
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """Return the exact one-sided p-value that the mean of symmetric, independent differences is not above zero.
+    """Return the one-sided p-value that the mean of symmetric, independent differences is not above zero.
 
-    It is the share of the 2^n patterns of signs whose sum is at least the observed one; the observed pattern counts, so p >= 2^-n.
-    Source: Fisher, "The Design of Experiments" (1935), section 21.
+    It is the share of the 2^n patterns of signs whose sum is at least the observed one; the observed pattern counts, so p >= 2^-n. It is
+    exact up to 40 differences. Of more, 100,000 patterns are drawn from a fixed seed, and p = (1 + hits) / (1 + draws), which errs on the
+    safe side. Source: Fisher, "The Design of Experiments" (1935), section 21; Phipson and Smyth, arXiv 1603.05766 (drawn patterns).
 
     >>> sign_flip([1.0, 2.0, 3.0])
     0.125
-
-    Raises:
-        ValueError: There are more differences than can be enumerated.
     """
-    if len(differences) > _MOST_PAIRS:
-        raise ValueError(f"{len(differences)} pairs are too many to enumerate; at most {_MOST_PAIRS}")
     sizes = np.abs(np.asarray(differences, np.float64))
-    observed = float(np.sum(differences))
-    signs = np.asarray(list(itertools.product((-1.0, 1.0), repeat=len(sizes))))
-    return float(np.mean(signs @ sizes >= observed - 1e-12 * max(1.0, float(sizes.sum()))))
+    least = float(np.sum(differences)) - 1e-12 * max(1.0, float(sizes.sum()))
+    if len(sizes) > _MOST_PAIRS:
+        return _drawn_flips(sizes, least)
+    half = len(sizes) // 2
+    one, other = _all_sums(sizes[:half]), np.sort(_all_sums(sizes[half:]))
+    hits = one.size * other.size - int(np.searchsorted(other, least - one).sum())
+    return hits / 2 ** len(sizes)
+
+
+def _all_sums(sizes: np.ndarray) -> np.ndarray:
+    """Return the sums under every pattern of signs."""
+    sums = np.zeros(1)
+    for size in sizes:
+        sums = np.concatenate([sums - size, sums + size])
+    return sums
+
+
+def _drawn_flips(sizes: np.ndarray, least: float) -> float:
+    """Return the p-value of drawn patterns whose sum is at least ``least``."""
+    rng, sums = np.random.default_rng(0), np.zeros(_DRAWS)
+    for size in sizes:
+        sums += np.where(rng.integers(0, 2, _DRAWS, dtype=np.int8), size, -size)
+    return (1 + int(np.count_nonzero(sums >= least))) / (1 + _DRAWS)
 
 
 def _spread(differences: Sequence[float]) -> tuple[float | None, float | None]:

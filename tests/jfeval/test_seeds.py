@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jfeval import seeds
 from jfeval.seeds import LEAST_PAIRS, compare_seeds, crossed_bootstrap, sign_flip
 
 NUMBERS = st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3))
@@ -29,6 +30,27 @@ def test_it_is_the_share_of_all_patterns(differences):
     expected = sum(p >= observed - 1e-9 for p in patterns) / len(patterns)
     assert sign_flip(differences) == pytest.approx(expected)
     assert sign_flip(differences) >= 2.0 ** -len(differences)
+
+
+def test_more_pairs_than_can_be_listed_are_counted_exactly_in_two_halves():
+    """With n pairs of one size the sum is the count of a coin: a binomial tail."""
+    heads = sum(math.comb(30, k) for k in range(21, 31)) / 2**30
+    assert sign_flip([1.0] * 21 + [-1.0] * 9) == pytest.approx(heads, rel=1e-12)
+    assert compare_seeds([0.1 + 0.001 * k for k in range(21)]).p_above == 2.0**-21
+    assert compare_seeds([0.1 + 0.001 * k for k in range(21)]).verdict == "supported"
+
+
+def test_of_still_more_pairs_patterns_are_drawn(monkeypatch):
+    differences = np.random.default_rng(3).normal(0.25, 1.0, 16)
+    exact = sign_flip(differences)
+    monkeypatch.setattr(seeds, "_MOST_PAIRS", 15)
+    drawn = sign_flip(differences)
+    assert drawn != exact
+    assert drawn == pytest.approx(exact, abs=5 * math.sqrt(exact * (1 - exact) / seeds._DRAWS))
+    assert drawn == sign_flip(differences)
+    heads = sum(math.comb(60, k) for k in range(38, 61)) / 2**60
+    assert sign_flip([1.0] * 38 + [-1.0] * 22) == pytest.approx(heads, abs=5 * math.sqrt(heads / seeds._DRAWS))
+    assert sign_flip([1.0] * 60) == 1 / (1 + seeds._DRAWS)
 
 
 @pytest.mark.parametrize("n", range(1, LEAST_PAIRS))
