@@ -1,21 +1,29 @@
 """What a recipe's stages will cost, before there are weights or data: parameters, samples, tokens, operations and memory.
 
-Sizes come from the recipe alone and the model is built on torch's meta device, so a 2-billion-parameter stage is counted in seconds.
+Sizes come from the recipe alone and the model is built on torch's meta device, so a 2-billion-parameter stage is counted in seconds. A
+variant that understands through latents is built as it is trained; its VAE, where somebody else's is not at hand yet, as SDXL's.
 
 Operations: see `jfeval.models.training.operations`.
 Activations: ``34 T D`` bytes per transformer block in 16 bits where attention keeps no scores, and ``2 T D`` where only a block's input
-is kept. Source: Korthikanti et al., arXiv 2205.05198, equations 1 and 2 without the score terms.
+is kept. Source: Korthikanti et al., arXiv 2205.05198, equations 1 and 2 without the score terms. Those of convolutions are not counted.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.vae import VAE_FOLDER
+from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.contrastive import ContrastiveSettings
+from jfeval.models.training.encoders import Reading, read_through_latents
 from jfeval.models.training.given import GivenSettings
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.lm import LmSettings
@@ -23,6 +31,7 @@ from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.ratios import Counts
 from jfeval.models.training.recipe import PartPlan, Recipe
 from jfeval.models.training.tokenizer import TokenizerSettings
+from jfeval.models.training.vae import VaeSettings, build_vae
 
 _PARTS: Mapping[str, str] = {
     "language model": "model.language_model.",
@@ -35,6 +44,16 @@ _PARTS: Mapping[str, str] = {
     "generation decoder": "model.vision_gen_dec_model.",
     "alignment MLP": "head.",
 }
+_SDXL_VAE: Mapping[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "sample_size": 1024,
+}
+"""Sizes of the VAE that the published model draws through. Source: ``vae/config.json`` of stabilityai/sdxl-vae."""
 _KEPT = 34
 """Bytes per token and unit of width that a transformer block keeps for its backward pass in 16 bits."""
 
@@ -86,8 +105,9 @@ def budgets(recipe: Recipe) -> list[StageBudget]:
 def stage_budget(recipe: Recipe, plan: PartPlan) -> StageBudget:
     """Count one stage."""
     settings: StageSettings = plan.settings
-    config = model_config(recipe, plan)
-    objective = meta_objective(config, settings)
+    config, first = model_config(recipe, plan), _first(recipe, plan)
+    vae = next((each.settings for each in recipe.parts if each.name == first.inputs.get("vae")), None)
+    objective = meta_objective(config, settings, first.settings.understands_through, vae)
     chosen = {id(p) for _, group in objective.groups() for p in group}
     names = {name: p.numel() for name, p in objective.module.named_parameters() if id(p) in chosen}
     trainable = {part: sum(n for name, n in names.items() if name.startswith(prefix)) for part, prefix in _PARTS.items()}
@@ -103,18 +123,51 @@ def stage_budget(recipe: Recipe, plan: PartPlan) -> StageBudget:
         updates=settings.loop.steps,
         samples=samples,
         tokens=tokens,
-        operations=sum(n * each for n, each in zip(samples, sample_operations(config, settings), strict=True)),
+        operations=sum(n * each for n, each in zip(samples, sample_operations(objective), strict=True)),
         memory=_memory(objective, config, settings, lengths),
     )
 
 
-def meta_objective(config: JanusFlowConfig, settings: StageSettings) -> JanusFlowObjective:
-    """Build a stage's model and alignment MLP without memory, with what is frozen frozen."""
+def meta_objective(
+    config: JanusFlowConfig, settings: StageSettings, reading: Reading = "contrastive", vae: object = None
+) -> JanusFlowObjective:
+    """Build a stage's model and alignment MLP without memory, with what is frozen frozen.
+
+    Args:
+        config: Sizes of the model.
+        settings: The stage.
+        reading: How the model understands images.
+        vae: Settings of the part that holds the VAE; what understands through latents has a copy of its encoding half.
+    """
     with torch.device("meta"):
         model = JanusFlow(config)
+        if reading != "contrastive":
+            read_through_latents(model, _vae(vae), reading, seed=0)
         width = config.language.hidden_size
         head = AlignmentHead(width, settings.flow.repa_width or width, config.vision.width) if settings.flow.repa_weight else None
         return JanusFlowObjective(model, head, None, settings)
+
+
+def _vae(settings: object) -> AutoencoderKL:
+    """Build a VAE of the sizes that its part states, or that its folder does where it is there already."""
+    if isinstance(settings, VaeSettings):
+        return build_vae(settings)
+    if not isinstance(settings, GivenSettings):
+        raise UserError(f"the model understands through latents, and a VAE of kind {type(settings).__name__} does not say its sizes")
+    from jfeval.models.shapes import WEIGHTS
+
+    file = (WEIGHTS / VAE_FOLDER if settings.embedded else Path(settings.path)) / "config.json"
+    there = (settings.embedded or settings.path) and file.is_file()
+    sizes = json.loads(file.read_text("utf-8")) if there else dict(_SDXL_VAE)
+    return AutoencoderKL.from_config(sizes)  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
+def _first(recipe: Recipe, plan: PartPlan) -> PartPlan:
+    """Return the stage that builds the model that a stage trains."""
+    plans = {each.name: each for each in recipe.parts}
+    while "start" in plan.inputs:
+        plan = plans[plan.inputs["start"]]
+    return plan
 
 
 def model_config(recipe: Recipe, plan: PartPlan) -> JanusFlowConfig:
@@ -123,9 +176,7 @@ def model_config(recipe: Recipe, plan: PartPlan) -> JanusFlowConfig:
     Raises:
         UserError: A part does not say its sizes.
     """
-    plans = {each.name: each for each in recipe.parts}
-    while "start" in plan.inputs:
-        plan = plans[plan.inputs["start"]]
+    plans, plan = {each.name: each for each in recipe.parts}, _first(recipe, plan)
     missing = [role for role in ("lm", "contrastive", "tokenizer") if role not in plan.inputs]
     if missing:
         raise UserError(f"{plan.name} is the first stage but lacks the inputs {', '.join(missing)}")
@@ -188,10 +239,9 @@ def sample_tokens(config: JanusFlowConfig, settings: StageSettings) -> Counts:
     return Counts(understanding=m.conversation_tokens, generation=m.prompt_tokens + image, text=m.text_tokens)
 
 
-def sample_operations(config: JanusFlowConfig, settings: StageSettings) -> tuple[float, ...]:
-    """Return the floating-point operations of learning from one sample of each kind: language model, vision tower and flow parts."""
-    cost = meta_objective(config, settings).costs
-    length = sample_tokens(config, settings)
+def sample_operations(objective: JanusFlowObjective) -> tuple[float, ...]:
+    """Return the floating-point operations of learning from one sample of each kind: language model, encoders and flow parts."""
+    cost, length = objective.costs, sample_tokens(objective.model.config, objective.settings)
     return (
         cost.language(length.understanding, logits=length.understanding) + cost.read,
         cost.language(length.generation) + cost.drawn,
@@ -209,7 +259,7 @@ def _memory(objective: JanusFlowObjective, config: JanusFlowConfig, settings: St
     images = (counts.understanding + counts.generation) * config.vision.tokens
     lang, vis = config.language, config.vision
     activations = _stack(tokens, lang.hidden_size, lang.num_hidden_layers, recompute=settings.checkpoint_activations)
-    if "vision" not in settings.freeze:
+    if "vision" not in settings.freeze and isinstance(objective.model.vision_und_enc_model, VisionTower):
         activations += _stack(images, vis.width, vis.depth, recompute=settings.checkpoint_activations)
     read = counts.understanding * lengths.understanding + counts.text * lengths.text
     return held + activations + read * lang.vocab_size * (2 + 4 + 4)

@@ -12,6 +12,7 @@ from jfeval.errors import UserError
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline, Question
 from jfeval.models.janusflow.sampling import SamplerSettings
 from jfeval.models.training.ablations import Variant, read_variant, varied
+from jfeval.models.training.budget import budgets, sample_operations
 from jfeval.models.training.data import Scenes, StepRng
 from jfeval.models.training.encoders import load_stage
 from jfeval.models.training.janusflow_objective import JanusFlowObjective
@@ -223,12 +224,43 @@ def test_the_embedded_models_vae_and_tokenizer_can_be_taken_instead_of_trained(t
 
 
 def test_the_sweeps_base_is_shown_the_pictures_that_its_settings_state():
-    from jfeval.models.training.budget import budgets
-
     recipe = load_recipe("ablations/shapes")
     last = recipe.parts[-1].settings
     spent = {b.name: b for b in budgets(varied(recipe, VARIANTS["F"], 0))}
     assert spent["stage2"].samples.generation == last.mixture.generation * last.loop.accumulate * last.loop.steps
+
+
+@pytest.mark.parametrize("name", ["B", "C", "F"])
+def test_a_variants_budget_states_what_it_trains(made, base, name, tmp_path):
+    objective = build(made, stage(base, VARIANTS[name]), tmp_path)
+    words = objective.model.config.language.vocab_size  # fewer than were asked for
+    parts = tuple(replace(p, settings=replace(p.settings, size=words)) if p.name == "tokenizer" else p for p in base.parts)
+    first, second = budgets(varied(replace(base, parts=parts), VARIANTS[name], 0))
+    trained = sum(p.numel() for _, group in objective.groups() for p in group)
+    assert sum(first.trainable.values()) == trained
+    assert first.trained + first.frozen == sum(p.numel() for p in objective.model.parameters())
+    assert second.trainable.get("understanding encoder", 0) == (0 if name == "B" else sum_of(objective, name))
+    read, drawn, _ = sample_operations(objective)
+    assert first.operations == pytest.approx(first.samples.understanding * read + first.samples.generation * drawn)
+
+
+def sum_of(objective, name):
+    """Count the understanding encoder's parameters, the tower's without the pooling head that plays no part."""
+    encoder = objective.model.vision_und_enc_model
+    return sum(p.numel() for n, p in encoder.named_parameters() if name == "C" or ".head." not in n)
+
+
+def test_reading_through_latents_costs_more_than_the_contrastive_encoder():
+    spent = {name: budgets(varied(load_recipe("ablations/shapes"), VARIANTS[name], 0))[-1].operations for name in "BCF"}
+    assert spent["F"] < spent["B"] < spent["C"]
+
+
+def test_the_papers_variants_are_counted_with_sdxls_vae():
+    base = load_recipe("ablations/paper")
+    shared, own, final = (budgets(varied(base, VARIANTS[name], 0))[0] for name in "BCF")
+    assert own.trainable["understanding encoder"] == 34_163_592 + 72 + 21_614_336  # SDXL's encoder; blocks as the generation encoder's
+    assert "understanding encoder" not in {**shared.trainable, **final.trainable}
+    assert final.operations < shared.operations < own.operations
 
 
 def stage_of_shapes():

@@ -1,5 +1,6 @@
 """Operations by hand, and the same number from a budget and from a batch."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from jfeval.models.janusflow.model import JanusFlow
-from jfeval.models.training.budget import sample_operations
+from jfeval.models.janusflow.vae import load_vae
+from jfeval.models.training.budget import meta_objective, sample_operations
 from jfeval.models.training.data import Scenes, StepRng
+from jfeval.models.training.encoders import read_through_latents
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.mixture import Mixture, MixtureSettings
@@ -39,6 +42,45 @@ def test_an_image_costs_more_where_its_encoder_learns_or_is_aligned_to(model):
     assert sight.drawn == plain.drawn + plain.read
 
 
+def test_a_vision_tower_by_hand_without_its_pooling_head(model):
+    vis = model.config.vision
+    per_token = 2 * 3 * vis.patch_size**2 * vis.width + vis.depth * 2 * (4 * vis.width**2 + 2 * vis.width * vis.mlp_width)
+    attention = vis.depth * 4 * vis.tokens * vis.width
+    assert Operations.of(model, ("vision",), aligned=False).read == vis.tokens * (per_token + attention)
+    assert Operations.of(model, ("vision",), aligned=True, encodes=False).read == 0.0  # kept on disk
+
+
+def flow_encoder(config):
+    """Patches and blocks at every token; the time embedding, and what each block makes of it, once for an image."""
+    f, hidden = config.flow, config.language.hidden_size
+    token = 2 * f.latent_channels * f.patch**2 * f.width + f.encoder_blocks * 2 * (49 * f.width + 8 * f.width**2)
+    once = 2 * (f.width * hidden + hidden**2) + f.encoder_blocks * 2 * hidden * 2 * f.width
+    return config.image_tokens * token + once
+
+
+def test_generation_encoder_and_decoder_by_hand(model):
+    f, hidden, wide = model.config.flow, model.config.language.hidden_size, 2 * model.config.flow.width
+    token = f.decoder_blocks * 2 * (49 * wide + 8 * wide**2) + 2 * wide * f.latent_channels * f.patch**2
+    decoder = model.config.image_tokens * token + f.decoder_blocks * 2 * hidden * 2 * wide
+    assert Operations.of(model, (), aligned=False).drawn == 3 * (flow_encoder(model.config) + decoder)
+
+
+@pytest.mark.parametrize("reading", ["shared", "separate"])
+def test_reading_through_latents_is_counted_by_output_pixels(made, model, reading):
+    vae, pixels = load_vae(made / "vae" / "vae"), []
+    for module in vae.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda conv, _, out: pixels.append(2 * conv.weight.numel() * out.shape[2] * out.shape[3]))
+    with torch.no_grad():
+        vae.quant_conv(vae.encoder(torch.zeros(1, 3, 16, 16)))
+    changed = copy.deepcopy(model)
+    read_through_latents(changed, vae, reading, seed=0)
+    found, tower = Operations.of(changed, ("vision",), aligned=True), Operations.of(model, ("vision",), aligned=True)
+    learns = 3 if reading == "separate" else 1  # the shared encoder leaves the VAE as it is; the blocks always learn
+    assert found.read == learns * sum(pixels) + 3 * flow_encoder(model.config)
+    assert found.drawn == tower.drawn  # aligned to the pre-trained tower
+
+
 def test_a_batch_costs_what_its_budget_says(made, model):
     mixture = MixtureSettings(generation=3, understanding=2, text=1, prompt_tokens=80, conversation_tokens=120)
     settings = StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0), mixture=mixture)
@@ -53,7 +95,7 @@ def test_a_batch_costs_what_its_budget_says(made, model):
     )
     head = AlignmentHead(16, 16, 16)
     objective = JanusFlowObjective(model, head, draws, settings)
-    read, drawn, text = sample_operations(model.config, settings)
+    read, drawn, text = sample_operations(meta_objective(model.config, settings))
     assert objective.operations(draws.batch(0, StepRng(0, 0))) == pytest.approx(2 * read + 3 * drawn + text)
     less = JanusFlowObjective(model, None, draws, replace(settings, flow=replace(settings.flow, repa_weight=0.0)))
     assert less.operations(draws.batch(0, StepRng(0, 0))) < objective.operations(draws.batch(0, StepRng(0, 0)))
