@@ -33,7 +33,11 @@ class BatchJudge(Judge, Protocol):
 
 
 class Benchmark(Protocol):
-    """A named set of samples with a way of judging and scoring them."""
+    """A named set of samples with a way of judging and scoring them.
+
+    Where networks that learned from captions have a part in numbers of an edition, those stand in ``trained_on_captions``, a mapping from
+    edition to names of metrics and tasks; no verdict of an ablation may rest on them.
+    """
 
     name: str
     editions: tuple[Edition, ...]
@@ -72,8 +76,6 @@ class Benchmark(Protocol):
 
 class SetBenchmark(Benchmark, Protocol):
     """A benchmark whose numbers are of the set of outputs, not means over them, and whose editions may differ in protocol and judge.
-
-    Numbers by networks that learned from captions stand in ``trained_on_captions``, where it has such: an ablation refuses them in claims.
 
     It has no use for ``score`` and ``aggregate``: the harness calls ``score_set``.
     """

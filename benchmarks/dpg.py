@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +88,10 @@ class DPG:
     name = "dpg"
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = PROTOCOLS
+    trained_on_captions: Mapping[Edition, tuple[str, ...]] = {
+        "official": ("overall", *(f"overall_{name}" for name in PROTOCOLS), "l1", "l2"),
+    }
+    """mPLUG answers every question of the official edition."""
     golden_families: tuple[str, ...] = ("dpg", "mplug")
     excerpt: Path | None = None
 

@@ -6,7 +6,7 @@ error bars. Source: Ghosh, Hajishirzi and Schmidt, "GenEval" (arXiv 2310.11513);
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -70,6 +70,10 @@ class GenEval:
     editions: tuple[Edition, ...] = EDITIONS
     protocols: tuple[str, ...] = ("official",)
     tasks: tuple[Tag, ...] = TAGS
+    trained_on_captions: Mapping[Edition, tuple[str, ...]] = {
+        "official": ("overall", "colors", "color_attr", "image_mean", "prompt_any", "exact_scene")
+    }
+    """CLIP says the colours of the official edition: the two tasks about them, and what they are part of."""
     golden_families: tuple[str, ...] = ("geneval", "mask2former")
     excerpt: Path | None = Path(__file__).parent / "excerpts" / "geneval"
     """24 of the official scorer's recorded verdicts; metadata rows are the published ones (MIT), detections synthetic."""

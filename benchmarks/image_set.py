@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,7 @@ class ImageSet(ABC):
     name: str
     editions: tuple[Edition, ...] = ("official", "shapes")
     protocols: tuple[str, ...] = (*RECIPES, PROTOCOL)
-    trained_on_captions: tuple[str, ...] = (CLIP, SIMILARITY)
-    """Numbers by networks that learned from captions; no verdict of an ablation may rest on them."""
+    trained_on_captions: Mapping[Edition, tuple[str, ...]] = {"official": (CLIP, SIMILARITY), "shapes": (CLIP, SIMILARITY)}
     categories: bool = False
     """Whether tasks are categories with references of their own."""
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from jfeval.errors import UserError, unknown
 from jfeval.files import write_atomically
+from jfeval.registry import benchmark_settings, list_benchmarks, load_benchmark
 from jfeval.settings import resolve
 
 
@@ -26,18 +27,27 @@ class Evaluation:
     benchmark: str
     limit: int | None = None
     """Samples, spread evenly over tasks; None for all."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the benchmark."""
     needs: Literal["generation", "understanding"] = "generation"
     """The task; a variant that was not trained on it is not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """``better`` minus ``than`` in one metric is expected to exceed a threshold."""
+    """By how much ``better`` is ahead of ``than`` in one metric is expected to exceed a threshold."""
 
     metric: str
-    """``benchmark.metric``, higher being better."""
+    """``benchmark.metric``."""
     better: str
     than: str
+    lower: bool = False
+    """Whether lower numbers are better. What is compared is then ``than`` minus ``better``, in the metric's unit as the margin is."""
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Return the variants in the order in which a positive difference speaks for the claim."""
+        return (self.than, self.better) if self.lower else (self.better, self.than)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +60,7 @@ class Claim:
     margin: float
     """Superiority: the difference exceeds it. Non-inferiority: the difference exceeds its negative."""
     comparisons: tuple[Comparison, ...]
-    """All must hold."""
+    """All must hold. Those of one metric are controls of one another: none is refuted before all of them agree."""
 
     def __post_init__(self) -> None:
         """Refuse a margin that makes no claim."""
@@ -103,28 +113,28 @@ class AblationSpec:
             raise UserError("an ablation needs a recipe and variants")
         if self.base not in self.variants:
             raise unknown("base variant", self.base, self.variants)
+        for asked in (*self.evaluate, *self.curve):
+            benchmark_settings(asked.benchmark, asked.settings)
         for claim in self.claims:
             for each in claim.comparisons:
                 for variant in (each.better, each.than):
                     if variant not in self.variants:
                         raise unknown(f"variant in claim {claim.name!r}", variant, self.variants)
-                _check_judge(claim.name, each.metric)
+                if trained_on_captions(each.metric, self.edition):
+                    raise UserError(
+                        f"claim {claim.name!r} compares {each.metric}, which is by weights that were trained on captions; variants may "
+                        "read through them or align to them, so no verdict can rest on it. Compare a number that an oracle or an "
+                        "untrained network gives"
+                    )
 
 
-def _check_judge(claim: str, metric: str) -> None:
-    """Refuse a number by weights that learned from captions: variants may read through such weights or align to them.
-
-    Raises:
-        UserError: It is one; says what its benchmark has beside.
-    """
-    from jfeval.registry import list_benchmarks, load_benchmark
-
+def trained_on_captions(metric: str, edition: str) -> bool:
+    """Tell whether weights that learned from captions have a part in ``benchmark.metric``; variants may read through or align to such."""
     benchmark, _, name = metric.partition(".")
-    if benchmark in list_benchmarks() and name in getattr(load_benchmark(benchmark), "trained_on_captions", ()):
-        raise UserError(
-            f"claim {claim!r} compares {metric}, which is by weights that were trained on captions; variants may read through them or "
-            "align to them, so no verdict can rest on it. Compare a number that an oracle or an untrained network gives"
-        )
+    if benchmark not in list_benchmarks():
+        return False
+    declared: Mapping[str, Collection[str]] = getattr(load_benchmark(benchmark), "trained_on_captions", {})
+    return name in declared.get(edition, ())
 
 
 def _as(cls: type, value: Any) -> Any:  # noqa: ANN401 - the class's instance
@@ -267,9 +277,14 @@ def training_digest(training: str, spec: AblationSpec, world: str = "") -> str:
         spec: Its evaluations and its sampler are part of it; claims are not.
         world: Digest of the rules of the world that the data and the edition follow, where they follow any.
     """
-    asked = [[asdict(e) for e in spec.evaluate], [asdict(e) for e in spec.curve], spec.sampler, spec.edition, spec.prompts_seed]
+    asked = [[_asked(e) for e in spec.evaluate], [_asked(e) for e in spec.curve], spec.sampler, spec.edition, spec.prompts_seed]
     value = [training, *asked, spec.final, world]
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _asked(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what identifies an evaluation; settings came later, and none change nothing."""
+    return {key: value for key, value in asdict(evaluation).items() if key != "settings" or value}
 
 
 @dataclass(frozen=True, kw_only=True)

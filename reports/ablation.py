@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from jfeval.ablation import AblationSpec, Claim, Row, item_values
+from jfeval.ablation import AblationSpec, Claim, Row, item_values, trained_on_captions
 from jfeval.files import write_atomically
 from jfeval.reports.ablation_pictures import Grid, learning_curves, picture_grid
 from jfeval.reports.html import environment, policy, static
@@ -25,6 +25,8 @@ PAPER_COLUMNS: Mapping[tuple[str, str], str] = {
     ("mjhq", "clip_score"): "CLIP",
 }
 """Columns of the paper's table 6."""
+OURS: Mapping[tuple[str, str], str] = {("mjhq", "fid_10k"): "mjhq.fid_10k", ("mjhq", "clip_score"): "mjhq.clip_score", ("vqav2", "val"): ""}
+"""Ours of the same name, to stand beside the paper's; nothing where this version has none. What else is quoted has columns of its own."""
 _NOT_RUN = "not run"
 
 
@@ -48,23 +50,27 @@ class Results:
         claimed = [each.metric for claim in self.spec.claims for each in claim.comparisons]
         return list(dict.fromkeys([*claimed, *sorted({row.metric for row in self.rows if row.final and row.quoted})]))
 
+    def lower(self, metric: str) -> bool:
+        """Tell whether a claim says that lower numbers of a metric are better."""
+        return any(each.lower for claim in self.spec.claims for each in claim.comparisons if each.metric == metric)
+
     def variants(self) -> list[str]:
         """List the variants of which anything is known, in the order of the YAML."""
         known = {row.variant for row in self.rows if row.final}
         return [name for name in self.spec.variants if name in known]
 
-    def difference(self, metric: str, better: str, than: str, threshold: float = 0.0) -> SeedComparison | None:
-        """Compare two variants over the seeds that both have; None where there is no such seed."""
-        one, two = self.seeds(better, metric), self.seeds(than, metric)
+    def difference(self, metric: str, first: str, second: str, threshold: float = 0.0) -> SeedComparison | None:
+        """Compare two variants over the seeds that both have, the first minus the second; None where there is no such seed."""
+        one, two = self.seeds(first, metric), self.seeds(second, metric)
         shared = sorted(one.keys() & two.keys())
         return compare_seeds([one[s] - two[s] for s in shared], threshold=threshold) if shared else None
 
-    def crossed(self, metric: str, better: str, than: str) -> tuple[float, float] | None:
+    def crossed(self, metric: str, first: str, second: str) -> tuple[float, float] | None:
         """Return the interval of the difference under other seeds and other prompts.
 
         None with fewer than two shared seeds, or where the trainings were not scored prompt by prompt on the same ones.
         """
-        one, two = self._items(better, metric), self._items(than, metric)
+        one, two = self._items(first, metric), self._items(second, metric)
         table = [[a - b for a, b in zip(one[s], two[s], strict=False)] for s in sorted(one.keys() & two.keys())]
         lengths = {len(items) for found in (one, two) for items in found.values()}
         return crossed_bootstrap(table) if len(table) > 1 and len(lengths) == 1 else None
@@ -87,35 +93,47 @@ class Results:
 
 
 def verdict(results: Results, claim: Claim) -> str:
-    """Judge a claim: supported where all its comparisons are, contradicted where one is, otherwise not resolved."""
-    found = [results.difference(each.metric, each.better, each.than, claim.threshold) for each in claim.comparisons]
-    verdicts = {"not resolved" if each is None else each.verdict for each in found}
-    return "contradicted" if "contradicted" in verdicts else "supported" if verdicts == {"supported"} else "not resolved"
+    """Judge a claim: supported where all its comparisons are, contradicted where all of one metric are, otherwise not resolved.
+
+    Comparisons of one metric are controls that share what is claimed and differ in what is held equal, so they must agree.
+    """
+    found: dict[str, set[str]] = {}
+    for each in claim.comparisons:
+        compared = results.difference(each.metric, *each.pair, claim.threshold)
+        found.setdefault(each.metric, set()).add("not resolved" if compared is None else compared.verdict)
+    if {"contradicted"} in found.values():
+        return "contradicted"
+    return "supported" if all(verdicts == {"supported"} for verdicts in found.values()) else "not resolved"
 
 
 def paper_table(results: Results) -> Table:
     """Return the paper's table beside ours; a column without a counterpart is shown as not run."""
-    metrics, printed = results.metrics(), ablation_rows()
+    metrics, printed = [metric for metric in results.metrics() if metric not in OURS.values()], ablation_rows()
     columns = [Column(key="variant", label="variant"), Column(key="title", label="what differs")]
-    columns += [Column(key=f"paper {name}", label=f"{name} (paper)", kind="number") for name in PAPER_COLUMNS.values()]
+    for key, name in PAPER_COLUMNS.items():
+        columns.append(Column(key=f"paper {name}", label=f"{name} (paper)", kind="number"))
+        columns += [Column(key=f"our {name}", label=f"{name.partition(' ')[0]} (ours)")] if key in OURS else []
     columns += [Column(key=metric, label=f"{metric} ({results.spec.edition})", kind="metric") for metric in metrics]
-    columns += [Column(key="vqav2", label="VQAv2 (ours)"), Column(key="clip", label="CLIP (ours)")]
     rows = []
     for name in results.spec.variants:
         title, row = results.titles[name]
         cells = [Cell(value=name), Cell(value=title)]
-        cells += [Cell(value=printed.get(row, {}).get(key)) for key in PAPER_COLUMNS]
-        for metric in metrics:
-            values = list(results.seeds(name, metric).values())
-            cells.append(Cell(value=fmean(values), n=len(values)) if values else Cell())
-        rows.append((*cells, Cell(value=_NOT_RUN), Cell(value=_NOT_RUN)))
+        for key in PAPER_COLUMNS:
+            cells.append(Cell(value=printed.get(row, {}).get(key)))
+            cells += [_mean(results, name, OURS[key], _NOT_RUN)] if key in OURS else []
+        rows.append((*cells, *(_mean(results, name, metric) for metric in metrics)))
     notes = (
         f"Paper: table 6, 256 pixels, photographs, one training each. Ours: mean over seeds (n), edition {results.spec.edition}. "
         "Compare directions, not sizes.",
-        "VQAv2 and CLIP have no counterpart here.",
+        "VQAv2 has no counterpart here.",
         *((f"{results.left_out} rows were made under other settings and are left out.",) if results.left_out else ()),
     )
     return Table(title=f"{results.spec.title}: the paper's ablations and ours", columns=tuple(columns), rows=tuple(rows), notes=notes)
+
+
+def _mean(results: Results, variant: str, metric: str, without: str | None = None) -> Cell:
+    values = list(results.seeds(variant, metric).values())
+    return Cell(value=fmean(values), n=len(values)) if values else Cell(value=without)
 
 
 def seeds_table(results: Results) -> Table:
@@ -146,28 +164,32 @@ _COMPARED = (
     Column(key="mean", label="mean", kind="metric", detail="With the 95 % interval of Student's t over seeds."),
     Column(key="crossed", label="seeds and prompts", detail="95 % interval of the crossed bootstrap over seeds and prompts; no test."),
     Column(key="each", label="each seed"),
-    Column(key="p", label="p", kind="number", detail="Exact sign-flip test, one-sided, that the mean does not exceed the threshold."),
+    Column(key="p", label="p", kind="number", detail="Sign-flip test, one-sided, that the mean does not exceed the threshold."),
     Column(key="smallest", label="smallest visible", kind="number", detail="What this many seeds would show with 80 % power."),
 )
 
 
-def _compared(results: Results, metric: str, better: str, than: str, threshold: float = 0.0) -> list[Cell]:
-    head, found = [Cell(value=metric), Cell(value=f"{better} minus {than}")], results.difference(metric, better, than, threshold)
+def _compared(results: Results, metric: str, first: str, second: str, threshold: float = 0.0) -> list[Cell]:
+    named = Cell(value=metric, mark="lower is better" if results.lower(metric) else "")
+    head, found = [named, Cell(value=f"{first} minus {second}")], results.difference(metric, first, second, threshold)
     if found is None:
         return [*head, Cell(value=0), *[Cell() for _ in range(5)]]
     each = " ".join(f"{d:+.3f}" for d in found.differences)
-    mean, wider = Cell(value=found.mean, low=found.ci_low, high=found.ci_high), results.crossed(metric, better, than)
+    mean, wider = Cell(value=found.mean, low=found.ci_low, high=found.ci_high), results.crossed(metric, first, second)
     crossed = Cell(value=None if wider is None else f"[{wider[0]:+.3f}, {wider[1]:+.3f}]")
     count = Cell(value=len(found.differences))
     return [*head, count, mean, crossed, Cell(value=each), Cell(value=found.p_above), Cell(value=found.smallest)]
 
 
 def differences_table(results: Results) -> Table:
-    """Return every variant's paired differences from the base, metric by metric."""
-    base = results.spec.base
+    """Return every variant's paired differences from the base, metric by metric; those by weights trained on captions are left out."""
+    base, edition = results.spec.base, results.spec.edition
     others = [name for name in results.variants() if name != base]
-    rows = [tuple(_compared(results, metric, name, base)) for metric in results.metrics() for name in others]
-    return Table(title=f"Paired differences from {base}", columns=_COMPARED, rows=tuple(rows), notes=(_RULE,))
+    partial = [metric for metric in results.metrics() if trained_on_captions(metric, edition)]
+    compared = [metric for metric in results.metrics() if metric not in partial]
+    rows = [tuple(_compared(results, metric, name, base)) for metric in compared for name in others]
+    notes = (_RULE, *((f"Weights that were trained on captions have a part in {', '.join(partial)}: left out.",) if partial else ()))
+    return Table(title=f"Paired differences from {base}", columns=_COMPARED, rows=tuple(rows), notes=notes)
 
 
 _RULE = (
@@ -183,9 +205,9 @@ def claims_table(results: Results) -> Table:
     rows = []
     for claim in results.spec.claims:
         for each in claim.comparisons:
-            found = results.difference(each.metric, each.better, each.than, claim.threshold)
+            found = results.difference(each.metric, *each.pair, claim.threshold)
             said = "not resolved" if found is None else found.verdict
-            compared = _compared(results, each.metric, each.better, each.than, claim.threshold)
+            compared = _compared(results, each.metric, *each.pair, claim.threshold)
             rows.append((Cell(value=claim.text), *compared, Cell(value=claim.threshold), Cell(value=said)))
         empty = [Cell() for _ in _COMPARED]
         rows.append((Cell(value=f"{claim.name}: all of it"), *empty, Cell(), Cell(value=verdict(results, claim))))
@@ -207,7 +229,8 @@ def reach_table(results: Results) -> Table | None:
             continue
         goal = fmean(ends)
         for name, found in curves.items():
-            steps = [next((step for step, value in points if value >= goal), None) for points in found.values()]
+            sign = -1 if each.lower else 1
+            steps = [next((step for step, value in points if sign * value >= sign * goal), None) for points in found.values()]
             reached = [step for step in steps if step is not None]
             cells = (each.metric, name, goal, len(found), len(reached), min(reached, default=None), max(reached, default=None))
             rows.append((Cell(value=claim.text), *(Cell(value=value) for value in cells)))
@@ -223,7 +246,7 @@ def reach_table(results: Results) -> Table | None:
     )
     note = (
         "The score is the mean over seeds at the end of the lesser variant's learning curve; updates of the final stage at which a seed "
-        "was first measured at it or above."
+        "was first measured at it or better."
     )
     return Table(title="Updates to reach a score", columns=columns, rows=tuple(rows), notes=(note,)) if rows else None
 

@@ -1,10 +1,11 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from jfeval.ablation import AblationSpec, Row, append_rows, item_digits, item_values, read_rows, read_spec, reckon, training_digest
 from jfeval.errors import UserError
-from jfeval.reports.ablation import Results, differences_table, paper_table, reach_table, tables, verdict, write_ablation
+from jfeval.reports.ablation import Results, claims_table, differences_table, paper_table, reach_table, tables, verdict, write_ablation
 from jfeval.reports.ablation_pictures import PROMPTS, picture_grid
 from jfeval.reports.images import embed
 from jfeval.store import Store
@@ -56,6 +57,103 @@ def test_a_claim_needs_all_its_comparisons():
     assert verdict(without, SPEC.claims[1]) == "not resolved"
     worse = tuple(r if r.variant != "D" else row("D", r.seed, 0.9, "gqa.accuracy") for r in six.rows)
     assert verdict(Results(spec=SPEC, rows=worse, titles=TITLES), SPEC.claims[1]) == "contradicted"
+
+
+def test_controls_of_one_metric_must_agree():
+    """Training on both tasks against the single task with as many samples, D, and with as many updates, D2."""
+    comparisons = [{"metric": "gqa.accuracy", "better": "F", "than": than} for than in ("D", "D2")]
+    drawing = {"metric": "geneval.overall", "better": "F", "than": "E"}
+    claim = {**CLAIMS[1], "comparisons": [*comparisons, drawing]}
+    spec = AblationSpec(title="T", recipe="r", variants=dict.fromkeys(("D", "D2", "E", "F"), "x"), claims=[claim])
+
+    def judged(d, d2, e=0.5):
+        values = {"F": 0.6, "D": d, "D2": d2}
+        rows = [row(name, s, value + 0.001 * (name != "F") * s, "gqa.accuracy") for name, value in values.items() for s in range(6)]
+        rows += [row(name, s, value + 0.001 * s) for name, value in (("F", 0.5), ("E", e)) for s in range(6)]
+        return verdict(Results(spec=spec, rows=tuple(rows), titles=TITLES), spec.claims[0])
+
+    assert judged(0.9, 0.6) == "not resolved"
+    assert judged(0.6, 0.9) == "not resolved"
+    assert judged(0.9, 0.9) == "contradicted"
+    assert judged(0.6, 0.6) == "supported"
+    assert judged(0.6, 0.6, e=0.9) == "contradicted"  # the only comparison of its metric
+    assert judged(0.9, 0.6, e=0.9) == "contradicted"
+
+
+FID = {
+    "name": "repa",
+    "text": "t",
+    "kind": "superiority",
+    "margin": 1.0,
+    "comparisons": [{"metric": "mjhq.fid_10k", "better": "F", "than": "A", "lower": True}],
+}
+OFFICIAL = AblationSpec(title="T", recipe="r", variants=dict.fromkeys("AF", "x"), edition="official", claims=[FID])
+
+
+def drawn(better, spec=OFFICIAL):
+    rows = [row(name, s, fid + 0.01 * s, "mjhq.fid_10k") for name, fid in (("F", better), ("A", 19.84)) for s in range(6)]
+    rows += [row(name, s, 0.6, "geneval.overall") for name in "AF" for s in range(6)]
+    return Results(spec=spec, rows=tuple(rows), titles=TITLES)
+
+
+def test_where_lower_is_better_the_lower_one_is_ahead():
+    assert verdict(drawn(17.61), OFFICIAL.claims[0]) == "supported"
+    assert verdict(drawn(19.5), OFFICIAL.claims[0]) == "contradicted"  # ahead, by less than the margin
+    assert verdict(drawn(21.0), OFFICIAL.claims[0]) == "contradicted"
+    line = claims_table(drawn(17.61)).rows[0]
+    assert (line[1].text(), line[2].value) == ("mjhq.fid_10k (lower is better)", "A minus F")
+    assert line[4].value == pytest.approx(2.23)
+    curve = [row(name, 0, {"A": 30.0, "F": 18.0}[name], "mjhq.fid_10k", step=50, final=False) for name in "AF"]
+    results = drawn(17.61)
+    table = reach_table(replace(results, rows=(*results.rows, *curve)))
+    assert {line[2].value: (line[3].value, line[6].value) for line in table.rows if line[2].value == "F"} == {"F": (19.84, 50)}
+
+
+def test_fid_of_ten_thousand_stands_beside_the_papers():
+    lines = {}
+    for found in (drawn(17.9), results(1)):
+        table = paper_table(found)
+        labels = [column.label for column in table.columns]
+        assert labels[labels.index("FID-10k (paper)") + 1] == "FID-10k (ours)"
+        assert not any("fid_10k" in label for label in labels)
+        lines[found.spec.edition] = {line[0].value: dict(zip(labels, line, strict=True)) for line in table.rows}
+    assert lines["official"]["F"]["FID-10k (paper)"].value == 17.61
+    assert lines["official"]["F"]["FID-10k (ours)"].value == pytest.approx(17.925)
+    assert lines["official"]["F"]["FID-10k (ours)"].n == 6
+    assert lines["shapes"]["F"]["FID-10k (ours)"].value == "not run"
+    assert lines["official"]["F"]["CLIP (ours)"].value == "not run"
+
+
+def test_numbers_by_weights_trained_on_captions_are_compared_with_nothing():
+    table = differences_table(drawn(17.61))
+    assert {line[0].value for line in table.rows} == {"mjhq.fid_10k"}
+    assert any("have a part in geneval.overall: left out" in note for note in table.notes)
+    assert "geneval.overall (official)" in {column.label for column in paper_table(drawn(17.61)).columns}
+    exact = differences_table(results(2))
+    assert {line[0].value for line in exact.rows} == {"geneval.overall", "gqa.accuracy"}
+    assert not any("captions" in note for note in exact.notes)
+
+
+@pytest.mark.parametrize(
+    ("metric", "edition", "refused"),
+    [
+        *((f"geneval.{name}", "official", True) for name in ("overall", "colors", "color_attr", "image_mean", "prompt_any", "exact_scene")),
+        *((f"dpg.{name}", "official", True) for name in ("overall", "overall_fixed", "l1")),
+        ("mjhq.clip_score", "official", True),
+        ("mjhq.fid_10k", "official", False),
+        ("gqa.accuracy", "official", False),
+        ("geneval.overall", "shapes", False),
+        ("geneval.overall", "shapes-small", False),
+        ("dpg.overall", "shapes", False),
+        ("mjhq.contrastive_similarity", "shapes", True),
+        ("mine.accuracy", "official", False),
+    ],
+)
+def test_what_a_claim_may_rest_on_depends_on_the_edition(metric, edition, refused):
+    claim = {**FID, "comparisons": [{"metric": metric, "better": "F", "than": "A"}]}
+    values = {"recipe": "r", "variants": dict.fromkeys("AF", "x"), "edition": edition, "claims": [claim]}
+    with pytest.raises(UserError, match="trained on captions") if refused else nullcontext():
+        AblationSpec(**values)
 
 
 def test_only_paired_seeds_are_compared():
@@ -206,6 +304,9 @@ def test_a_digest_covers_training_and_evaluation_but_not_claims():
     assert base != training_digest("t", other)
     assert base != training_digest("t", SPEC, "another world")
     assert base != training_digest("t", replace(SPEC, prompts_seed=1))
+    asked = {"benchmark": "mjhq"}
+    plain, settled = (replace(SPEC, evaluate=(each,)) for each in (asked, {**asked, "settings": {"images": 10_000}}))
+    assert training_digest("t", plain) != training_digest("t", settled)
     assert base == training_digest("t", replace(SPEC, seconds={"stage2": 9.0}, machine="m"))
 
 

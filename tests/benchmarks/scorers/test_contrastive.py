@@ -77,7 +77,7 @@ def test_the_number_is_named_for_what_it_is_and_says_what_the_weights_have_seen(
     assert (metric.better, metric.headline) == ("higher", False)
     assert "trained on captions of this world. Not CLIP" in metric.detail
     assert not [one.name for one in metrics if "clip" in one.name]
-    assert SIMILARITY in benchmark.trained_on_captions
+    assert SIMILARITY in benchmark.trained_on_captions["shapes"]
     assert judge.identity()["contrastive"]["weights_sha256"]
 
 
