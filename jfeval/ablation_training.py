@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jfeval.ablation import AblationSpec, Evaluation, Row
     from jfeval.models.training.ablations import Variant
     from jfeval.models.training.budget import StageBudget
-    from jfeval.models.training.recipe import Recipe
+    from jfeval.models.training.recipe import PartPlan, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +61,15 @@ class Trainer:
     spec: "AblationSpec"
     out: Path
     jobs: int
-    """How many trainings there are at a time."""
+    """How many trainings there may be at a time. The cores are divided by it, also where fewer are left: results change with the number of
+    threads, and what a sweep that was stopped finds shall not depend on where it was stopped."""
 
     def prepare(self, base: "Recipe") -> None:
         """Make the parts that all trainings share, so that no two of them do."""
         from jfeval.models.training.making import make_parts, set_threads
 
         set_threads(base.threads)
-        shared = replace(base, parts=tuple(plan for plan in base.parts if plan.kind != "stage"))
+        shared = replace(base, parts=tuple(plan for plan in base.parts if plan.name not in base.stages))
         make_parts(shared, lambda name: self.out / SHARED / name, prepare=WORLD_MAKERS)
 
 
@@ -107,10 +108,9 @@ def _train_one(trainer: Trainer, one: Training) -> "list[Row]":
     log.info("%s, seed %d: %s ...", one.name, one.seed, one.variant.title)
     spec, recipe, variant = trainer.spec, one.recipe, one.variant
     folder = trainer.out / one.folder
-    stages = {plan.name for plan in recipe.parts if plan.kind == "stage"}
-    if spec.final not in stages:
-        raise unknown("final stage", spec.final, stages)
-    places = {plan.name: (folder if plan.name in stages else trainer.out / SHARED) / plan.name for plan in recipe.parts}
+    if spec.final not in recipe.stages:
+        raise unknown("final stage", spec.final, recipe.stages)
+    places = {plan.name: (folder if plan.name in recipe.stages else trainer.out / SHARED) / plan.name for plan in recipe.parts}
     set_threads(recipe.threads, trainer.jobs)
 
     def scored(pipeline: Any, part: str, step: int) -> Mapping[str, float]:  # noqa: ANN401 - a JanusFlowPipeline
@@ -122,7 +122,7 @@ def _train_one(trainer: Trainer, one: Training) -> "list[Row]":
     torch.compiler.reset()  # so that no training meets a compiler that has given up on the shapes of those before it
     make_parts(recipe, places.__getitem__, prepare=WORLD_MAKERS, evaluate=scored)
     final = next(plan for plan in recipe.parts if plan.name == spec.final)
-    found = _scores(_pipeline(recipe, spec.final, places), spec, spec.evaluate, variant, None, folder)
+    found = _scores(_pipeline(final, places), spec, spec.evaluate, variant, None, folder)
     right = {each.benchmark: _right(folder / RUNS / each.benchmark) for each in spec.evaluate if each.needs in variant.tasks}
     totals = {f"{kind}_samples": sum(getattr(b.samples, kind) for b in one.budgets) for kind in ("understanding", "generation", "text")}
     facts = {
@@ -131,7 +131,7 @@ def _train_one(trainer: Trainer, one: Training) -> "list[Row]":
         "digest": one.digest,
         "updates": sum(budget.updates for budget in one.budgets),
         "operations": one.operations,
-        "seconds": sum(_seconds(places[stage]) for stage in stages),
+        "seconds": sum(_seconds(places[stage]) for stage in recipe.stages),
         "edition": spec.edition,
         "version": _version(),
         **totals,
@@ -191,17 +191,18 @@ def _seconds(folder: Path) -> float:
     return float(json.loads((folder / "done.json").read_text("utf-8"))["results"]["seconds"])
 
 
-def _pipeline(recipe: "Recipe", stage: str, places: Mapping[str, Path]) -> Any:  # noqa: ANN401 - a JanusFlowPipeline
-    """Load a finished stage with the shared tokenizer and VAE."""
+def _pipeline(stage: "PartPlan", places: Mapping[str, Path]) -> Any:  # noqa: ANN401 - a JanusFlowPipeline
+    """Load a finished stage with the shared tokenizer and VAE, where it was trained."""
     from jfeval.models.janusflow.pipeline import JanusFlowPipeline
     from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
     from jfeval.models.training.encoders import load_stage
+    from jfeval.models.training.ranks import ALONE
     from jfeval.models.training.stages import stage_processor
 
-    inputs = next(plan for plan in recipe.parts if plan.name == stage).inputs
-    model = load_stage(places[stage])
-    vae = load_vae(places[inputs["vae"]] / VAE_FOLDER)
-    return JanusFlowPipeline(model, stage_processor(places[inputs["tokenizer"]], model), vae)
+    device = ALONE.device(stage.settings.loop.device)
+    model = load_stage(places[stage.name]).to(device)
+    vae = load_vae(places[stage.inputs["vae"]] / VAE_FOLDER).to(device)  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
+    return JanusFlowPipeline(model, stage_processor(places[stage.inputs["tokenizer"]], model), vae)
 
 
 def _scores(
@@ -219,6 +220,9 @@ def _scores(
     for each in evaluations:
         if each.needs in variant.tasks:
             runs = folder / (RUNS if step is None else "curve")
+            if each.settings:
+                found |= _scores_under_settings(pipeline, spec, each, step, folder.name, runs)
+                continue
             found |= evaluate(
                 pipeline,
                 [each.benchmark],
@@ -231,3 +235,35 @@ def _scores(
                 out=runs,
             )
     return found
+
+
+def _scores_under_settings(
+    pipeline: Any,  # noqa: ANN401 - a JanusFlowPipeline
+    spec: "AblationSpec",
+    evaluation: "Evaluation",
+    step: int | None,
+    name: str,
+    runs: Path,
+) -> dict[str, float]:
+    """Evaluate as `jfeval.evaluate` does, under settings of the benchmark, of which that knows nothing."""
+    from jfeval.live import _evaluating, _system
+    from jfeval.plan import make_plan
+    from jfeval.registry import load_benchmark
+    from jfeval.runner import run
+    from jfeval.scoring import score
+    from jfeval.settings import RunSettings
+
+    benchmark = load_benchmark(evaluation.benchmark, **evaluation.settings)
+    settings = RunSettings(
+        benchmark=evaluation.benchmark,
+        benchmark_settings=evaluation.settings,
+        edition=spec.edition,
+        model=name,
+        seed=spec.prompts_seed,
+        limit=evaluation.limit,
+        out=runs / (evaluation.benchmark if step is None else f"{evaluation.benchmark}-step{step:08d}"),
+    )
+    system = _system(pipeline, name, spec.sampler, step)
+    with _evaluating(pipeline):
+        metrics = score(run(make_plan(settings, benchmark), benchmark, lambda: system), benchmark)
+    return {f"{evaluation.benchmark}.{metric.name}": float(metric.value) for metric in metrics if not metric.task}

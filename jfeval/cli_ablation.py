@@ -29,6 +29,7 @@ def seeds_of(text: str) -> list[int]:
 
 def train_variants(
     file: Path,
+    overrides: Sequence[str] = (),
     *,
     variants: str,
     seeds: Sequence[int],
@@ -44,13 +45,14 @@ def train_variants(
 
     Args:
         file: The ablation's YAML.
+        overrides: ``part.key=value``, for the recipe of the base.
         variants: Names with commas between; empty or ``all`` for all.
         seeds: The seeds.
         out: Folder of the trainings.
         results: CSV to append to; None for ``OUT/results.csv``. The YAML's own results are read too.
         dry_run: Say what would be trained and what it costs, and train nothing.
         anew: Leave the YAML's own results aside, and train what they hold as well.
-        jobs: Trainings at a time, at most.
+        jobs: Trainings at a time, at most; each has so much of the cores.
 
     Raises:
         UserError: Anything in the YAML files is not as it should be, before the first training.
@@ -62,7 +64,7 @@ def train_variants(
     spec = read_spec(file)
     if anew:
         spec = replace(spec, results="")
-    base = load_recipe(file.parent / spec.recipe)
+    base = load_recipe(file.parent / spec.recipe, overrides)
     named = [name.strip() for name in variants.split(",") if name.strip()]
     chosen = list(spec.variants) if named in ([], ["all"]) else list(dict.fromkeys(named))
     for name in chosen:
@@ -76,28 +78,28 @@ def train_variants(
             recipe = varied(base, known[name], seed)
             digest = _digest(recipe, spec)
             planned.append(Training(name=name, seed=seed, variant=known[name], recipe=recipe, digest=digest))
-    have = {row.digest for row in _known_rows(file, spec, sheet) if row.final}
-    here = {row.digest for row in read_rows(sheet)}
+    here = read_rows(sheet)
+    have, own = ({row.digest for row in rows if row.final} for rows in (_with_committed(file, spec, here), here))
     waiting = [one for one in planned if one.digest not in have]
     _say_time(spec, waiting, base, out, err=not dry_run)
     for number, one in enumerate(planned, 1):
         title = f"{number} of {len(planned)}  {one.name}, seed {one.seed}: {one.variant.title}"
         if one.digest in have:
-            where = "" if one.digest in here else f" from {spec.results}; --anew trains it here"
+            where = "" if one.digest in own else f" from {spec.results}; --anew trains it here"
             click.echo(f"{title}: finished before, kept{where}", err=not dry_run)
         elif dry_run:
             updates = sum(budget.updates for budget in one.budgets)
-            click.echo(f"{title}: {updates:,} updates, about {one.operations:.2g} floating-point operations")
+            click.echo(f"{title}: {updates:,} updates, about {one.operations:.3g} floating-point operations")
     if dry_run:
         return
     if waiting:
-        trainer = Trainer(spec=spec, out=out, jobs=min(jobs, len(waiting)))
+        trainer = Trainer(spec=spec, out=out, jobs=jobs)
         trainer.prepare(base)
         for one, rows in train_each(trainer, waiting):
             append_rows(sheet, rows)
             leading = ", ".join(f"{row.metric} {row.value:.3f}" for row in rows if row.final and row.quoted)
             click.echo(f"{one.name}, seed {one.seed}: {leading}")
-    _write_report(file, spec, sheet, out)
+    _write_report(file, spec, base, sheet, out)
 
 
 def _digest(recipe: "Recipe", spec: "AblationSpec") -> str:
@@ -118,13 +120,12 @@ def _say_time(spec: "AblationSpec", waiting: Sequence[Training], base: "Recipe",
 
     if not (spec.seconds and waiting):
         return
-    stages = {plan.name for plan in base.parts if plan.kind == "stage"}
-    missing = {plan.name for plan in base.parts} - stages
-    missing -= {name for name in missing if (out / SHARED / name / "done.json").is_file()}
+    shared = [plan.name for plan in base.parts if plan.name not in base.stages]
+    missing = {name for name in shared if not (out / SHARED / name / "done.json").is_file()}
     asked = [sum(each.needs in one.variant.tasks for each in spec.evaluate) / max(1, len(spec.evaluate)) for one in waiting]
     found = reckon(
         spec,
-        stages,
+        base.stages,
         missing=missing,
         base=sum(budget.operations for budget in budgets(base)),
         trainings=[(one.operations, share) for one, share in zip(waiting, asked, strict=True)],
@@ -133,14 +134,13 @@ def _say_time(spec: "AblationSpec", waiting: Sequence[Training], base: "Recipe",
         click.echo(f"{len(waiting)} trainings to come, {found.words(spec.machine or 'the machine that its YAML was measured on')}", err=err)
 
 
-def _write_report(file: Path, spec: "AblationSpec", sheet: Path, out: Path) -> None:
+def _write_report(file: Path, spec: "AblationSpec", base: "Recipe", sheet: Path, out: Path) -> None:
     """Write the comparison from everything that is known, and print where."""
+    from jfeval.ablation import read_rows
     from jfeval.models.training.ablations import read_variant, varied
-    from jfeval.models.training.recipe import load_recipe
     from jfeval.reports.ablation import Results, write_ablation
 
-    rows = _known_rows(file, spec, sheet)
-    base = load_recipe(file.parent / spec.recipe)
+    rows = _with_committed(file, spec, read_rows(sheet))
     variants = {name: read_variant(file.parent / path) for name, path in spec.variants.items()}
     trainings = {(row.variant, row.seed) for row in rows if row.variant in variants}
     valid = {_digest(varied(base, variants[name], seed), spec) for name, seed in trainings}
@@ -152,10 +152,10 @@ def _write_report(file: Path, spec: "AblationSpec", sheet: Path, out: Path) -> N
     click.echo(write_ablation(Results(spec=spec, rows=kept, titles=titles, left_out=len(rows) - len(kept)), out))
 
 
-def _known_rows(file: Path, spec: "AblationSpec", sheet: Path) -> "list[Row]":
-    """Read this sweep's results and the committed ones; a training that is in both counts once."""
+def _with_committed(file: Path, spec: "AblationSpec", rows: "Sequence[Row]") -> "list[Row]":
+    """Add the committed results to this sweep's; a training that is in both counts once."""
     from jfeval.ablation import read_rows
 
     committed = read_rows(file.parent / spec.results) if spec.results else []
-    found = {(row.digest, row.step, row.final, row.metric): row for row in [*committed, *read_rows(sheet)]}
+    found = {(row.digest, row.step, row.final, row.metric): row for row in [*committed, *rows]}
     return list(found.values())

@@ -24,7 +24,7 @@ MOST_RUNS = 1000
 
 @click.command()
 @click.option("--grid", is_flag=True, help="Try every combination of the values given as KEY=VALUE,VALUE...")
-@click.argument("axes", nargs=-1, metavar="KEY=VALUE,VALUE... | ABLATION.yaml")
+@click.argument("axes", nargs=-1, metavar="KEY=VALUE,VALUE... | ABLATION.yaml [PART.KEY=VALUE]...")
 @click.option("--variants", default="", metavar="A,B...|all", help="Variants to train and evaluate.  [default: all of ABLATION.yaml]")
 @click.option(
     "--results", type=click.Path(dir_okay=False, path_type=Path), help="CSV that trainings append to.  [default: results.csv in --out]"
@@ -73,19 +73,22 @@ def sweep(
     jfeval sweep --grid guidance_scale=1,3,5 --seeds 0,1,2 --limit 60 --out runs/guidance
     jfeval sweep models/configs/ablations/shapes.yaml --variants A,B,F --seeds 3 --jobs 3 --out runs/ablation
     jfeval sweep models/configs/ablations/shapes.yaml --variants all --seeds 6 --dry-run
+    jfeval sweep models/configs/ablations/paper.yaml lm.path=DIR contrastive.path=DIR vae.path=DIR tokenizer.path=DIR
     jfeval sweep models/configs/ablations/shapes.yaml --variants A,F --seeds 3,4,5 --results models/configs/ablations/shapes-results.csv
     """  # noqa: D301
     from jfeval.registry import load_benchmark
 
     check_alone()
-    if not grid and len(axes) == 1 and axes[0].endswith((".yaml", ".yml")):
+    if not grid and axes and axes[0].endswith((".yaml", ".yml")):
         from jfeval.cli_ablation import seeds_of, train_variants
 
-        chosen = seeds_of(seeds)
-        train_variants(Path(axes[0]), variants=variants, seeds=chosen, out=out, results=results, dry_run=dry_run, anew=anew, jobs=jobs)
+        file, chosen = Path(axes[0]), seeds_of(seeds)
+        train_variants(file, axes[1:], variants=variants, seeds=chosen, out=out, results=results, dry_run=dry_run, anew=anew, jobs=jobs)
         return
     if not grid:
-        raise click.UsageError("Say what to vary: jfeval sweep --grid KEY=VALUE,VALUE..., or jfeval sweep ABLATION.yaml")
+        raise click.UsageError(
+            "Say what to vary: jfeval sweep --grid KEY=VALUE,VALUE..., or jfeval sweep ABLATION.yaml [PART.KEY=VALUE]..."
+        )
     if variants or results or anew or jobs > 1:
         raise click.UsageError("--variants, --results, --anew and --jobs belong to trainings: jfeval sweep ABLATION.yaml --variants A,B")
     planned = plan_sweep(parse_axes(axes), parse_seeds(seeds), given(options), list(overrides), out)

@@ -63,6 +63,11 @@ class Recipe:
     parts: tuple[PartPlan, ...]
     threads: int = 0
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Return the names of its stages, in order."""
+        return tuple(plan.name for plan in self.parts if plan.kind == "stage")
+
 
 def part_function(kind: str) -> Callable[..., Mapping[str, Any]]:
     """Import the function of a kind."""

@@ -2,18 +2,25 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from jfeval import live
-from jfeval.ablation_training import SHARED, Training, _lost
+from jfeval import cli_ablation, live, runner, scoring
+from jfeval.ablation import AblationSpec, read_rows, read_spec
+from jfeval.ablation_training import SHARED, Trainer, Training, _lost, _scores, train_each
 from jfeval.cli_ablation import seeds_of
 from jfeval.cli_sweep import sweep
 from jfeval.errors import UserError
-from jfeval.models.training.recipe import CONFIGS
+from jfeval.executors import processes
+from jfeval.models.training.ablations import Variant, read_variant, varied
+from jfeval.models.training.budget import budgets
+from jfeval.models.training.recipe import CONFIGS, load_recipe
+from jfeval.schema import Metric
 
 TRAINING = Path(__file__).resolve().parent.parent / "models" / "training" / "conftest.py"
 
@@ -155,6 +162,53 @@ def test_a_dry_run_states_the_cost_and_writes_nothing(ablation):
     assert not (file.parent / "out").exists()
 
 
+def test_overrides_enter_the_digest_as_any_setting(ablation, monkeypatch):
+    file, _ = ablation
+    planned = []
+
+    def trained(trainer, trainings):
+        planned.append((trainer, *trainings))
+        return iter(())
+
+    monkeypatch.setattr(cli_ablation, "train_each", trained)
+    monkeypatch.setattr(Trainer, "prepare", lambda *_: None)
+    for overrides in ([], ["stage2.loop.steps=3", "data.image_size=16"], ["stage2.loop.steps=2"]):
+        with pytest.raises(UserError, match="no result of these settings"):
+            invoke(file, *overrides, "--variants", "F", "--jobs", "2")
+    (_, plain), (_, changed), (_, same) = planned
+    assert [one.recipe.parts[-1].settings.loop.steps for one in (plain, changed, same)] == [2, 3, 2]
+    assert changed.digest != plain.digest == same.digest
+    with pytest.raises(UserError, match="unknown part 'stage3'"):
+        invoke(file, "stage3.loop.steps=3", "--dry-run")
+    with pytest.raises(UserError, match=r"must look like part\.key=value"):
+        invoke(file, "guidance_scale=2,3", "--dry-run")
+    assert {trainer.jobs for trainer, *_ in planned} == {2}  # the cores are divided as asked, however few trainings are left
+
+
+def test_fewer_trainings_than_jobs_have_the_threads_that_more_would_have(monkeypatch):
+    shares = []
+    monkeypatch.setattr(processes.Processes, "each", lambda pool, work, items, lost: iter([(pool._of, len(items))]))
+    for jobs, left in ((3, 2), (3, 1)):
+        shares += train_each(Trainer(spec=None, out=Path(), jobs=jobs), [None] * left)
+    assert shares == [(3, 2), (3, 1)]
+
+
+def test_a_benchmark_s_settings_reach_it(monkeypatch, tmp_path):
+    asked = []
+    fid = Metric(name="fid_10k", protocol="gigagan", value=17.5, n=2, clusters=2)
+    monkeypatch.setattr(runner, "run", lambda plan, benchmark, _: asked.append((plan.settings, benchmark.settings.images)))
+    monkeypatch.setattr(scoring, "score", lambda *_: [fid, replace(fid, name="fid_1k", task="art")])
+    evaluations = [{"benchmark": "mjhq", "limit": 2, "settings": {"images": 10000}}]
+    spec = AblationSpec(recipe="r", variants={"F": "F.yaml"}, evaluate=evaluations, prompts_seed=3)
+    model = SimpleNamespace(identity=dict)
+    assert _scores(model, spec, spec.evaluate, Variant(title="t"), None, tmp_path / "F-seed0") == {"mjhq.fid_10k": 17.5}
+    ((settings, images),) = asked
+    assert (settings.benchmark_settings, images, settings.seed, settings.limit) == ({"images": 10000}, 10000, 3, 2)
+    assert settings.out == tmp_path / "F-seed0" / "runs" / "mjhq"
+    with pytest.raises(UserError, match="images must not be negative"):
+        AblationSpec(recipe="r", variants={"F": "F.yaml"}, evaluate=[{"benchmark": "mjhq", "settings": {"images": -1}}])
+
+
 def test_one_of_several_processes_is_refused(ablation, monkeypatch):
     file, asked = ablation
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
@@ -183,18 +237,39 @@ def test_one_number_counts_seeds_and_a_list_names_them():
 
 
 def test_the_committed_ablations_are_well_formed():
-    from jfeval.ablation import read_spec
-    from jfeval.models.training.ablations import read_variant, varied
-    from jfeval.models.training.recipe import load_recipe
-
-    for name in ("shapes", "paper"):
+    for name, claims in (("shapes", 3), ("paper", 4)):
         file = CONFIGS / "ablations" / f"{name}.yaml"
         spec = read_spec(file)
         base = load_recipe(file.parent / spec.recipe)
-        assert len(spec.claims) == 3
+        assert len(spec.claims) == claims
         assert set(spec.seconds) <= {plan.name for plan in base.parts} | {"evaluation"}
         for path in spec.variants.values():
             assert any(plan.name == spec.final for plan in varied(base, read_variant(file.parent / path), 0).parts)
+
+
+def test_the_paper_s_ablation_asks_for_its_fid_and_rests_no_claim_on_clip():
+    spec = read_spec(CONFIGS / "ablations" / "paper.yaml")
+    drawn = next(each for each in spec.evaluate if each.benchmark == "mjhq")
+    assert drawn.settings == {"images": 10_000}
+    assert (spec.sampler, spec.edition) == ({"num_steps": 30, "guidance_scale": 7.5}, "official")
+    compared = {(each.metric, each.lower) for claim in spec.claims for each in claim.comparisons}
+    assert compared == {("mjhq.fid_10k", True), ("gqa.accuracy", False)}
+
+
+def test_the_committed_results_are_of_todays_settings_and_learned_something():
+    """A changed default or rule makes them results of other settings, which no report shows any more."""
+    file = CONFIGS / "ablations" / "shapes.yaml"
+    spec = read_spec(file)
+    base, rows, own = load_recipe(file.parent / spec.recipe), read_rows(file.parent / spec.results), {}
+    for name in "ABF":
+        recipe = varied(base, read_variant(file.parent / spec.variants[name]), 0)
+        digest, spent = cli_ablation._digest(recipe, spec), sum(budget.operations for budget in budgets(recipe))
+        own[name] = [row for row in rows if (row.variant, row.seed, row.digest) == (name, 0, digest)]
+        assert own[name], f"no row of {name} under seed 0 has today's digest {digest}"
+        assert all(row.operations == pytest.approx(spent, rel=1e-9) for row in own[name]), name
+    final = {row.metric: row.value for row in own["F"] if row.final}
+    assert final["geneval.overall"] >= 0.4
+    assert final["pope.pooled_accuracy"] >= 0.7
 
 
 SHORT = {

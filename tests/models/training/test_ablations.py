@@ -263,5 +263,19 @@ def test_the_papers_variants_are_counted_with_sdxls_vae():
     assert final.operations < shared.operations < own.operations
 
 
+def test_a_finished_model_is_evaluated_where_it_was_trained(made, base, monkeypatch):
+    from jfeval.ablation_training import _pipeline
+    from jfeval.models.training.ranks import Ranks
+
+    monkeypatch.setattr(Ranks, "device", lambda _, setting: {"auto": "meta"}[setting])  # stands for a GPU
+    plan = next(p for p in base.parts if p.name == "stage1")
+    pipeline = _pipeline(plan, {p.name: made / p.name for p in base.parts})
+    assert {pipeline.model.device.type, pipeline.vae.device.type} == {"meta"}
+
+
+def test_a_recipe_knows_its_stages(base):
+    assert base.stages == ("stage1", "stage2")
+
+
 def stage_of_shapes():
     return next(p for p in load_recipe("shapes").parts if p.name == "stage2").settings
