@@ -1,6 +1,8 @@
 """FID's golden set: FID, KID and inception score of recorded features, by the three libraries that papers use."""
 
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,19 @@ _DISTANCES = (
     "reference_symmetric_float64",
 )
 _KIDS = ("torch_fidelity_float64_in", "torch_fidelity_float32_in")
-_CLEAN_KID = "clean_fid_npseed123_subsets20_max100_float64_in"
-_CLEAN_KID_SEED, _CLEAN_KID_SUBSETS, _CLEAN_KID_SIZE = 123, 20, 100
-_WIDE = "d2048_n500"
+_CLEAN_KID = re.compile(r"clean_fid_npseed(?P<seed>\d+)_subsets(?P<subsets>\d+)_max(?P<size>\d+)_float(?:32|64)_in")
+"""Its name carries what the score depends on."""
+_NAME = re.compile(r"d(?P<width>\d+)(?:_.*)?")
 
 
 def check_fid(folder: Path) -> GoldenResult:
     """Compare every recorded distance and score with this version's, one method for all libraries."""
     small, wide = _arrays(folder / "features_small.npz"), _arrays(folder / "features_2048.npz")
     pairs = {name.removesuffix("__a"): (small[name], small[name.removesuffix("a") + "b"]) for name in small if name.endswith("__a")}
-    pairs[_WIDE] = wide["a"], wide["b"]
     recorded = _json(folder / "expected.json")
+    pairs[_wide_name(recorded["fid_kid"].keys() - pairs.keys(), wide["a"])] = wide["a"], wide["b"]
     tally = Tally()
-    tally.fields("expected.json", ("fid_kid", "inception_score", "versions"), recorded)
+    tally.fields("expected.json", recorded, ("fid_kid", "inception_score", "versions"))
     tally.equal("feature sets", sorted(recorded["fid_kid"]), sorted(pairs))
     cases = 0
     for name in sorted(set(pairs) & set(recorded["fid_kid"])):
@@ -46,7 +48,7 @@ def check_fid(folder: Path) -> GoldenResult:
         for options, scores in recorded["inception_score"][name].items():
             splits, shuffle = (int(part) for part in options.removeprefix("splits").split("_shuffle"))
             mean, deviation = inception_score(logits[name], splits=splits, shuffle=bool(shuffle))
-            tally.fields(f"{name}, {options}", ("inception_score_mean", "inception_score_std"), scores)
+            tally.fields(f"{name}, {options}", scores, ("inception_score_mean", "inception_score_std"))
             _close(tally, f"{name}, {options}, mean", scores["inception_score_mean"], mean)
             _close(tally, f"{name}, {options}, std", scores["inception_score_std"], deviation)
             cases += 1
@@ -58,24 +60,34 @@ SUITES: tuple[GoldenSuite, ...] = (
 )
 
 
+def _wide_name(names: Collection[str], features: np.ndarray) -> str:
+    """Find the name under which distances of features_2048.npz are recorded: its arrays have none, ``d2048_n500`` is 500 of width 2048."""
+    rows, width = features.shape
+    fitting = [name for name in names if (match := _NAME.fullmatch(name)) and int(match["width"]) == width]
+    return fitting[0] if len(fitting) == 1 else f"d{width}_n{rows}"
+
+
 def _compare_distances(tally: Tally, name: str, record: dict[str, Any], a: np.ndarray, b: np.ndarray) -> None:
-    tally.fields(name, ("n1", "n2", "dim", "kid", *_DISTANCES), record)
+    tally.fields(name, record, ("n1", "n2", "dim", "kid", *_DISTANCES))
     tally.equal(f"{name}, sizes", [record["n1"], record["n2"], record["dim"]], [len(a), len(b), a.shape[1]])
     found = frechet_distance(moments_of([a]), moments_of([b]))
     for library in _DISTANCES:
         _close(tally, f"{name}, {library}", record[library], found)
     kid = record["kid"]
-    tally.fields(f"{name}, kid", ("params", _CLEAN_KID, *_KIDS), kid)
+    clean = [match for key in kid if (match := _CLEAN_KID.fullmatch(key))]
+    tally.fields(f"{name}, kid", kid, ("params", *(match.string for match in clean), *_KIDS))
     options = kid["params"]
     rng = np.random.RandomState(options["rng_seed"])
     mean, deviation = kid_of_subsets(a, b, subsets=options["kid_subsets"], size=options["kid_subset_size"], rng=rng)
     for library in _KIDS:
         _close(tally, f"{name}, kid mean, {library}", kid[library]["kernel_inception_distance_mean"], mean)
         _close(tally, f"{name}, kid std, {library}", kid[library]["kernel_inception_distance_std"], deviation)
-    rng = np.random.RandomState(_CLEAN_KID_SEED)
-    size = min(len(a), len(b), _CLEAN_KID_SIZE)
-    mean, _ = kid_of_subsets(a, b, subsets=_CLEAN_KID_SUBSETS, size=size, rng=rng, first="b")
-    _close(tally, f"{name}, kid, clean-fid", kid[_CLEAN_KID], mean)
+    if not clean:
+        tally.differ(f"{name}, kid: no field of clean-fid's is recorded")
+    for match in clean:
+        rng, size = np.random.RandomState(int(match["seed"])), min(len(a), len(b), int(match["size"]))
+        mean, _ = kid_of_subsets(a, b, subsets=int(match["subsets"]), size=size, rng=rng, first="b")
+        _close(tally, f"{name}, kid, {match.string}", kid[match.string], mean)
 
 
 def _close(tally: Tally, what: str, expected: float, found: float) -> None:

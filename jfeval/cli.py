@@ -201,7 +201,8 @@ def describe(*, name: str) -> None:
 def verify(ctx: click.Context, *, goldens: Path) -> None:
     """Compare with recorded outputs of the official code.
 
-    Prints one line per recorded set; exit status 1 if anything differs.
+    Prints one line per recorded set: its suite and place (suite@place), cases, worst error or mismatches, and ok or FAIL, which the
+    first difference follows. Exit status 1 if anything differs.
 
     \b
     jfeval verify --goldens ../shared/goldens

@@ -12,7 +12,7 @@ from jfeval.golden import GoldenResult, GoldenSuite
 log = logging.getLogger(__name__)
 
 _PROVIDERS = ("jfeval.models.janusflow.goldens", "jfeval.benchmarks.goldens")
-_SUITE_WIDTH, _CASES_WIDTH, _WORST_WIDTH = 32, 7, 26
+_SUITE_WIDTH, _CASES_WIDTH, _WORST_WIDTH = 46, 7, 26
 _MAX_NOTE = 300
 
 HEADER = f"{'suite':<{_SUITE_WIDTH}}{'cases':>{_CASES_WIDTH}}  {'worst error or mismatches':<{_WORST_WIDTH}}result"
@@ -40,12 +40,16 @@ class CheckedSet:
         return self.result.status == "ok"
 
     def line(self) -> str:
-        """Write ``suite  cases  worst error or mismatches  ok/FAIL``, then the place, the first difference of a failed set, and asides."""
+        """Write ``suite  cases  worst error or mismatches  ok/FAIL``.
+
+        The suite's name is followed by ``@`` and the set's place, where that is not the root. Asides stand in brackets after the numbers;
+        the first difference of a failed set comes last.
+        """
         result = self.result
-        head = f"{self.suite:<{_SUITE_WIDTH}}{result.cases:>{_CASES_WIDTH}}  {_outcome(result):<{_WORST_WIDTH}}{result.status}"
-        more = [self.place, "" if self.ok else result.note, result.aside]
-        tail = _one_line(": ".join(part for part in more if part))
-        return f"{head}  {tail}" if tail else head
+        name = f"{self.suite}@{self.place}" if self.place else self.suite
+        numbers = f"{_outcome(result)} ({_one_line(result.aside)})" if result.aside else _outcome(result)
+        head = f"{name:<{_SUITE_WIDTH}} {result.cases:>{_CASES_WIDTH - 1}}  {numbers:<{_WORST_WIDTH - 1}} {result.status}"
+        return head if self.ok or not result.note else f"{head}  {_one_line(result.note)}"
 
 
 def known_suites() -> tuple[GoldenSuite, ...]:

@@ -21,6 +21,7 @@ from jfeval.benchmarks.shapes.render import BACKGROUND, PALETTE, render_png
 from jfeval.benchmarks.shapes.scene import SIZES, SPLITS, Scene, Split, Thing, bucket, sample_scene, scene_rng
 from jfeval.benchmarks.shapes.world import FULL, SMALL, World, world_named
 from jfeval.errors import UserError
+from jfeval.pairs import pair_pattern
 
 FORMAT = "jfeval-shapes-1"
 CAPTIONS_PER_SCENE = 4
@@ -166,8 +167,8 @@ def read_meta(path: Path) -> dict:
 
 
 def names_held_out(text: str, world: World = FULL) -> bool:
-    """Tell whether a text names a held-out colour-shape pair."""
-    return any(f"{color} {shape}" in text for color, shape in world.held_out)
+    """Tell whether a text names a held-out colour-shape pair, in one of the forms of `jfeval.pairs.pair_pattern`."""
+    return pair_pattern(world.held_out).search(text) is not None
 
 
 def scene_from_row(objects: list[dict], world: World = FULL) -> Scene:

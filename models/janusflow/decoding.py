@@ -119,37 +119,3 @@ def continue_rows(
         positions = positions + 1
         valid = torch.cat([valid, valid.new_ones(len(valid), 1)], dim=1)
         hidden = model.backbone(model.embed(tokens[:, None]), positions, causal_mask(valid, 1), cache=cache)[0][:, -1]
-
-
-@torch.no_grad()
-def greedy(model: JanusFlow, embeds: Tensor, valid: Tensor, *, max_new_tokens: int, stop_id: int | None = None) -> list[list[int]]:
-    """Continue embedded sequences by the likeliest token at each step.
-
-    Args:
-        model: The model.
-        embeds: (B, T, D), padded on the left.
-        valid: (B, T) bool, False on padding.
-        max_new_tokens: Most tokens to add.
-        stop_id: Ends a row; it is not part of the result. None never stops.
-
-    Returns:
-        The new tokens of each row.
-    """
-    cache = KeyValueCache()
-    positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
-    hidden, _ = model.backbone(embeds, positions, causal_mask(valid, embeds.shape[1]), cache=cache)
-    out: list[list[int]] = [[] for _ in range(len(embeds))]
-    steps = continue_rows(
-        model,
-        hidden[:, -1],
-        cache=cache,
-        valid=valid,
-        positions=positions[:, -1:],
-        choose=Chooser([Decoding()] * len(embeds)),
-        limits=[max_new_tokens] * len(embeds),
-        stop_id=stop_id,
-    )
-    for step in steps:
-        for row, token in step:
-            out[row].append(token)
-    return out

@@ -1,6 +1,8 @@
 """Checks of recorded tensors and strings of the authors' JanusFlow code against this implementation.
 
-Every size, seed, salt, number of steps and padding id comes from the recorded data. The functions called are those that runs use.
+Every size, seed, salt, number of steps and padding id comes from the recorded data. The functions called are those that runs use; only
+tokenising is passed over, since recordings hold token ids, and resizing images where they hold pixels. A recorded field that is not
+compared, and one to compare that is not recorded, fail.
 """
 
 import json
@@ -14,13 +16,16 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from jfeval.golden import GoldenResult, GoldenSuite, has_any, worst_difference
+from jfeval.golden import GoldenResult, GoldenSuite, Tally, has_any
+from jfeval.models.janusflow.cache import KeyValueCache
 from jfeval.models.janusflow.checkpoint import assign, read_tensors, restore_buffers
 from jfeval.models.janusflow.config import JanusFlowConfig
-from jfeval.models.janusflow.decoding import greedy
-from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+from jfeval.models.janusflow.decoding import Decoding
+from jfeval.models.janusflow.model import JanusFlow, PromptBatch
 from jfeval.models.janusflow.names import published_shapes, to_internal
 from jfeval.models.janusflow.processing import ImageProcessor, Message, format_prompt
+from jfeval.models.janusflow.questions import ImageTable
+from jfeval.models.janusflow.reader import Coded, Reader, gathered
 from jfeval.models.janusflow.sampling import sample
 from jfeval.models.janusflow.settings import SamplerSettings
 
@@ -30,6 +35,10 @@ GENERATION, UNDERSTANDING = "generation.safetensors", "understanding.safetensors
 PREPROCESSING, PROMPTS = "preprocessing.safetensors", "prompts.json"
 SHAPES = "state_dict_shapes.json"
 _FILL_STD = np.float32(0.02)
+_DRAWN = ("prompt_ids", "z0", "velocities", "trajectory")
+_READ = ("input_ids", "attention_mask", "images_seq_mask", "images_emb_mask", "logits", "greedy_tokens")
+_WITH_PIXELS = ("pixel_values", "und_features", "inputs_embeds")
+"""A set holds all of these, or none: then its pixels are drawn from a seed."""
 
 
 def read_recording(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -83,6 +92,8 @@ def _differing(a: Mapping[str, list[int]], b: Mapping[str, list[int]], show: int
 def check_generation(folder: Path) -> GoldenResult:
     """Compare both velocities and the state at every Euler step."""
     header, recorded = read_recording(folder / GENERATION)
+    tally = Tally()
+    tally.fields(GENERATION, recorded, _DRAWN)
     model = load_recorded_model(folder)
     z0, pad_id = recorded["z0"], int(header["pad_id"])
     settings = SamplerSettings(num_steps=int(header["steps"]), guidance_scale=float(header["cfg_weight"]))
@@ -100,37 +111,61 @@ def check_generation(folder: Path) -> GoldenResult:
         states.append(z)
 
     sample(model, prompt, z0, settings, pad_id=pad_id, on_step=keep)
-    differences = {
-        "velocities": worst_difference(recorded["velocities"], torch.stack(velocities)),
-        "trajectory": worst_difference(recorded["trajectory"], torch.stack(states)),
-    }
-    return _tensor_result(differences, cases=settings.num_steps * len(z0))
+    tally.close("velocities", recorded["velocities"], torch.stack(velocities), TENSOR_TOLERANCE)
+    tally.close("trajectory", recorded["trajectory"], torch.stack(states), TENSOR_TOLERANCE)
+    return tally.result(settings.num_steps * len(z0), numeric=True)
 
 
 @torch.no_grad()
 def check_understanding(folder: Path) -> GoldenResult:
-    """Compare features, embeddings, logits and greedy tokens."""
+    """Compare features, embeddings, logits and greedy tokens.
+
+    `ImageTable` embeds the images, and a `Reader` embeds, reads and continues the sequences. Runs do this by `Understanding`, which is a
+    `Reader` that turns texts and images into such sequences. Logits are those of one pass over whole sequences; the tokens are continued
+    as answers are: a pass over all but each sequence's last token, one over that token, and one for each new token.
+    """
     header, recorded = read_recording(folder / UNDERSTANDING)
+    tally = Tally()
+    stored = not recorded.keys().isdisjoint(_WITH_PIXELS)
+    tally.fields(UNDERSTANDING, recorded, (*_READ, *_WITH_PIXELS) if stored else _READ)
     model = load_recorded_model(folder)
-    ids, image_mask = recorded["input_ids"], recorded["images_emb_mask"]
+    ids, valid = recorded["input_ids"], recorded["attention_mask"].bool()
     pixels = recorded.get("pixel_values")
     if pixels is None:
-        pixels = _recipe_pixels(int(header["pixel_seed"]), ids.shape, image_mask.shape[:2], model.config)
-    embeds = model.embed_conversation(ids, recorded["images_seq_mask"], pixels, image_mask)
-    valid = recorded["attention_mask"].bool()
-    positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
-    hidden, _ = model.backbone(embeds, positions, causal_mask(valid, ids.shape[1]))
-    logits = model.logits(hidden[:, -recorded["logits"].shape[1] :])
-    differences = {"logits": worst_difference(recorded["logits"], logits)}
-    if "inputs_embeds" in recorded:
-        differences["inputs_embeds"] = worst_difference(recorded["inputs_embeds"], embeds)
-    if "und_features" in recorded:
-        features = model.vision_und_enc_model(pixels.flatten(0, 1))
-        differences["und_features"] = worst_difference(recorded["und_features"], features.reshape(recorded["und_features"].shape))
+        pixels = _recipe_pixels(int(header["pixel_seed"]), ids.shape, recorded["images_emb_mask"].shape[:2], model.config)
+    images = ImageTable(model, ImageProcessor(image_size=model.config.vision.image_size))
+    codes = _codes(recorded, pixels, images)
+    reader = Reader(model, pad_id=0)
+    batch = PromptBatch(ids=codes, valid=valid, positions=(valid.cumsum(dim=1) - 1).clamp(min=0))
+    features = model.vision_und_enc_model(pixels.flatten(0, 1))
+    found = {
+        "und_features": features.reshape(recorded.get("und_features", features).shape),
+        "inputs_embeds": reader.embed(batch, images),
+        "logits": model.logits(reader.forward(batch, images, KeyValueCache())[:, -recorded["logits"].shape[1] :]),
+    }
+    for name in sorted(set(found) & set(recorded)):
+        tally.close(name, recorded[name], found[name], TENSOR_TOLERANCE)
     expected = recorded["greedy_tokens"].tolist()
-    tokens = greedy(model, embeds, valid, max_new_tokens=len(expected[0]))
-    wrong = sum(a != b for row, other in zip(expected, tokens, strict=True) for a, b in zip(row, other, strict=True))
-    return _tensor_result(differences, cases=len(ids), mismatches=wrong, note=f"{wrong} greedy tokens differ" if wrong else "")
+    requests = [
+        Coded(codes=row[kept].tolist(), first_needed=int(kept.sum()) - 1, shared_by=("", (number,)))
+        for number, (row, kept) in enumerate(zip(codes, valid, strict=True))
+    ]
+    limits = [len(tokens) for tokens in expected]
+    tokens = gathered(reader.continued(requests, images, limits=limits, rules=[Decoding()] * len(requests), stop_id=None), len(requests))
+    for number, (row, other) in enumerate(zip(expected, tokens, strict=True), start=1):
+        tally.equal(f"greedy_tokens, row {number}", row, other)
+    return tally.result(len(ids), numeric=True)
+
+
+def _codes(recorded: Mapping[str, Tensor], pixels: Tensor, images: ImageTable) -> Tensor:
+    """Write recorded sequences (B, T) as `Coded` does: at a place of an image, -1 - its row in the table of image embeddings."""
+    shown = recorded["images_emb_mask"]
+    per_image = shown.shape[-1]
+    numbers = torch.tensor([[images.add_pixels(image) for image in row] for row in pixels])
+    rows = numbers[..., None] * per_image + torch.arange(per_image)
+    codes = recorded["input_ids"].clone()
+    codes[recorded["images_seq_mask"]] = -1 - rows[shown]
+    return codes
 
 
 def _recipe_pixels(seed: int, ids_shape: Iterable[int], images: tuple[int, ...], config: JanusFlowConfig) -> Tensor:
@@ -138,14 +173,6 @@ def _recipe_pixels(seed: int, ids_shape: Iterable[int], images: tuple[int, ...],
     generator = torch.Generator().manual_seed(seed)
     torch.randint(0, config.language.vocab_size, tuple(ids_shape), generator=generator)
     return torch.randn(*images, 3, config.vision.image_size, config.vision.image_size, generator=generator)
-
-
-def _tensor_result(differences: Mapping[str, float], *, cases: int, mismatches: int = 0, note: str = "") -> GoldenResult:
-    name = max(differences, key=lambda key: differences[key])
-    worst = differences[name]
-    return GoldenResult(
-        cases=cases, worst=worst, tolerance=TENSOR_TOLERANCE, mismatches=mismatches, note=note or (name if worst > TENSOR_TOLERANCE else "")
-    )
 
 
 def _header_colour(text: str) -> tuple[float, float, float]:
@@ -164,29 +191,28 @@ def check_preprocessing(folder: Path) -> GoldenResult:
         mean=_header_colour(header["mean"]),
         std=_header_colour(header["std"]),
     )
-    names = sorted(name.removeprefix("image_") for name in recorded if name.startswith("image_"))
-    names_out = sorted(name.removeprefix("pixel_values_") for name in recorded if name.startswith("pixel_values_"))
-    if names != names_out:
-        return GoldenResult(cases=len(names), mismatches=1, note="not every image has its pixel values")
-    differences = {
-        name: worst_difference(recorded[f"pixel_values_{name}"], processor(Image.fromarray(recorded[f"image_{name}"].numpy())))
-        for name in names
-    }
-    worst = max(differences.values(), default=float("inf"))
-    bad = [f"image_{name}" for name, value in differences.items() if value > PIXEL_TOLERANCE]
-    return GoldenResult(cases=len(names), worst=worst, tolerance=PIXEL_TOLERANCE, note=", ".join(bad[:3]))
+    tally = Tally()
+    names = sorted({name.removeprefix(start) for start in ("image_", "pixel_values_") for name in recorded if name.startswith(start)})
+    tally.fields(PREPROCESSING, recorded, [start + name for name in names for start in ("image_", "pixel_values_")])
+    complete = [name for name in names if {f"image_{name}", f"pixel_values_{name}"} <= set(recorded)]
+    for name in complete:
+        found = processor(Image.fromarray(recorded[f"image_{name}"].numpy()))
+        tally.close(f"image_{name}", recorded[f"pixel_values_{name}"], found, PIXEL_TOLERANCE)
+    return tally.result(len(complete), numeric=True)
 
 
 def check_prompts(folder: Path) -> GoldenResult:
     """Compare the prompt strings of recorded conversations."""
     rows = json.loads((folder / PROMPTS).read_text(encoding="utf-8"))
-    wrong = []
-    for row in rows:
+    tally = Tally()
+    for number, row in enumerate(rows, start=1):
+        what = f"conversation {number}"
+        tally.fields(what, row, ("format", "system", "messages", "prompt"))
+        for message in row["messages"]:
+            tally.fields(f"{what}, message", message, ("role", "content"))
         messages = [Message(message["role"], message["content"]) for message in row["messages"]]
-        prompt = format_prompt(messages, system=row["system"], template=row["format"])
-        if prompt != row["prompt"]:
-            wrong.append(f"expected {row['prompt'][:80]!r}, got {prompt[:80]!r}")
-    return GoldenResult(cases=len(rows), mismatches=len(wrong), note=wrong[0] if wrong else "")
+        tally.equal(what, row["prompt"], format_prompt(messages, system=row["system"], template=row["format"]))
+    return tally.result(len(rows), numeric=False)
 
 
 def _full_size_stems(folder: Path) -> list[str]:

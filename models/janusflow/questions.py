@@ -11,7 +11,7 @@ from jfeval.errors import BadRequest
 from jfeval.models.base import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.decoding import Decoding
 from jfeval.models.janusflow.model import JanusFlow
-from jfeval.models.janusflow.processing import Processor
+from jfeval.models.janusflow.processing import ImageProcessor
 
 _ENCODED_AT_ONCE = 8
 """Images that pass through the understanding encoder at a time."""
@@ -44,7 +44,7 @@ class Question:
 class ImageTable:
     """The different images of some questions: equal pixels are one image, whatever objects hold them."""
 
-    def __init__(self, model: JanusFlow, processor: Processor) -> None:
+    def __init__(self, model: JanusFlow, processor: ImageProcessor) -> None:
         """Begin without any image."""
         self.model, self.processor = model, processor
         self.index: dict[int, int] = {}
@@ -55,14 +55,16 @@ class ImageTable:
 
     def add(self, image: Image.Image) -> None:
         """Count an image in."""
-        if id(image) in self.index:
-            return
-        pixels = self.processor.images(image)
+        if id(image) not in self.index:
+            self.index[id(image)] = self.add_pixels(self.processor(image))
+
+    def add_pixels(self, pixels: Tensor) -> int:
+        """Count an image in that is processed already, (3, S, S); return its number."""
         digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
         if digest not in self._known:
             self._known[digest] = len(self.pixels)
             self.pixels.append(pixels)
-        self.index[id(image)] = self._known[digest]
+        return self._known[digest]
 
     def table(self) -> Tensor:
         """Return the embeddings of all images, one after the other (images * (1 + N), D); computed on the first call."""

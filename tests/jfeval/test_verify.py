@@ -279,7 +279,16 @@ def test_one_broken_set_does_not_end_the_others(pairs):
 
 def test_a_set_below_the_root_is_shown_with_its_place(pairs):
     (checked,) = verify(pairs.parent, [suite_named("geneval/pairs")])
-    assert checked.line().endswith("ok  any name")
+    assert checked.line().startswith("geneval/pairs@any name ")
+    assert checked.line().endswith(" ok")
+
+
+def test_a_line_ends_with_ok_whatever_it_shows_aside_and_with_the_note_of_a_failure():
+    result = GoldenResult(cases=2, mismatches=0, note="no matter", aside="3 more\ndiffer")
+    good = CheckedSet(suite="x", folder=Path("a/b"), root=Path("a"), result=result)
+    assert good.line().split() == ["x@b", "2", "0", "mismatches", "(3", "more", "differ)", "ok"]
+    bad = CheckedSet(suite="y" * 60, folder=Path("a"), root=Path("a"), result=GoldenResult(cases=2, mismatches=1, note="row 1"))
+    assert bad.line().split() == ["y" * 60, "2", "1", "mismatch", "FAIL", "row", "1"]
 
 
 def test_links_are_followed_once(pairs):

@@ -6,24 +6,12 @@ import pytest
 from safetensors.torch import save_file
 
 from jfeval.models.janusflow.goldens import SUITES, read_recording
+from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.janusflow.questions import ImageTable
+from jfeval.verify import verify
 
 GOLDENS = Path(__file__).resolve().parents[2].parent / "shared" / "goldens" / "janusflow"
 pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason=f"no recorded goldens at {GOLDENS}")
-
-
-def sets():
-    folders = [GOLDENS, *sorted(p for p in GOLDENS.rglob("*") if p.is_dir())] if GOLDENS.is_dir() else []
-    return [(folder, suite) for folder in folders for suite in SUITES if suite.recognise(folder)]
-
-
-def test_sets_are_found():
-    assert {suite.name for _, suite in sets()} == {suite.name for suite in SUITES}
-
-
-@pytest.mark.parametrize(("folder", "suite"), sets(), ids=lambda value: getattr(value, "name", str(value)))
-def test_recorded_set(folder, suite):
-    result = suite.check(folder)
-    assert result.status == "ok", result
 
 
 def suite_named(name):
@@ -99,6 +87,48 @@ def test_one_altered_shape_and_one_missing_name_fail(copied):
     (copied / "state_dict_shapes.json").write_text(json.dumps(shapes), encoding="utf-8")
     result = suite_named("tensors").check(copied)
     assert (result.status, result.mismatches) == ("FAIL", 2)
+
+
+@pytest.mark.parametrize(
+    ("suite", "file", "field"),
+    [
+        ("generation", "generation.safetensors", "trajectory"),
+        *(("understanding", "understanding.safetensors", f) for f in ("pixel_values", "und_features", "inputs_embeds", "greedy_tokens")),
+        ("preprocessing", "preprocessing.safetensors", "pixel_values_2"),
+        ("preprocessing", "preprocessing.safetensors", "image_2"),
+    ],
+)
+def test_a_missing_field_and_an_unknown_one_fail(copied, suite, file, field):
+    header, tensors = read_recording(copied / file)
+    save_file({name: tensor for name, tensor in tensors.items() if name != field}, copied / file, metadata=header)
+    (checked,) = verify(copied, [suite_named(suite)])
+    assert checked.result.status == "FAIL"
+    assert field in checked.result.note
+    save_file({**tensors, f"{field}_of_later": tensors[field].clone()}, copied / file, metadata=header)
+    (checked,) = verify(copied, [suite_named(suite)])
+    assert checked.result.status == "FAIL"
+    assert f"{field[-2:]}_of_later" in checked.result.note  # of a pair, the one that is missing may be named
+
+
+def test_a_missing_and_an_unknown_field_of_a_prompt_fail(copied):
+    rows = json.loads((copied / "prompts.json").read_text(encoding="utf-8"))
+    (copied / "prompts.json").write_text(json.dumps([{**rows[0], "later": 1}, *rows[1:]]), encoding="utf-8")
+    assert (suite_named("prompts").check(copied).status, suite_named("prompts").check(copied).mismatches) == ("FAIL", 1)
+    del rows[1]["system"]
+    (copied / "prompts.json").write_text(json.dumps(rows), encoding="utf-8")
+    (checked,) = verify(copied, [suite_named("prompts")])
+    assert not checked.ok
+
+
+def test_images_are_read_as_runs_read_them_and_not_as_training_does(copied, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("training embeds conversations by this")
+
+    monkeypatch.setattr(JanusFlow, "embed_conversation", refuse)
+    assert suite_named("understanding").check(copied).status == "ok"
+    table = ImageTable.table
+    monkeypatch.setattr(ImageTable, "table", lambda self: table(self) * 1.01)
+    assert suite_named("understanding").check(copied).status == "FAIL"
 
 
 def test_guidance_one_is_recorded_and_checked_too(copied):

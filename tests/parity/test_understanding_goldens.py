@@ -17,14 +17,6 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="POPE's question files
 SUITES = (*pope_goldens.SUITES, *gqa_goldens.SUITES)
 
 
-@needs_goldens
-@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
-def test_every_recorded_verdict_and_number_is_reproduced(suite):
-    (found,) = verify(GOLDENS, [suite])
-    assert found.ok, found.line()
-    assert found.result.cases > 0
-
-
 def leaves(tree, path=()):
     """Yield the path of every number, word and truth value of a JSON tree."""
     if isinstance(tree, dict | list):

@@ -74,6 +74,13 @@ def test_training_words_never_name_a_held_out_pair():
         assert not [text for text in texts if names_held_out(text)]
 
 
+def test_questions_that_put_the_shape_first_name_a_pair_too():
+    assert names_held_out("a circle. Is the circle purple? no")
+    assert names_held_out("Is the circle red or purple?")
+    assert not names_held_out("Is the circle red or blue?")
+    assert not names_held_out("Is the circle left of the purple star?")
+
+
 def test_about_half_of_the_captions_use_genevals_wording():
     texts = []
     for i in range(500):

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from jfeval.models.janusflow.decoding import greedy
 from jfeval.models.janusflow.model import PromptBatch, causal_mask
 from jfeval.models.janusflow.sampling import SamplerSettings, noise, sample
 
@@ -116,20 +115,3 @@ def test_understanding_leaves_its_arguments_alone_and_trains_the_begin_vector(mo
     assert model.beg_of_und_embed.grad is not None
     assert model.beg_of_und_embed.grad.abs().sum() > 0
     model.zero_grad()
-
-
-def test_greedy_rows_padded_left_equal_single_rows(model):
-    rows = prompts(4, 7)
-    batch = PromptBatch.from_lists(rows, pad_id=PAD)
-    together = greedy(model, model.embed(batch.ids), batch.valid, max_new_tokens=5)
-    for ids, expected in zip(rows, together, strict=True):
-        alone = torch.tensor([ids])
-        assert greedy(model, model.embed(alone), torch.ones_like(alone, dtype=torch.bool), max_new_tokens=5) == [expected]
-
-
-def test_greedy_stops_at_the_end_token(model):
-    ids = torch.tensor([prompts(4)[0]])
-    valid = torch.ones_like(ids, dtype=torch.bool)
-    free = greedy(model, model.embed(ids), valid, max_new_tokens=6)[0]
-    stop = free[2]
-    assert greedy(model, model.embed(ids), valid, max_new_tokens=6, stop_id=stop)[0] == free[: free.index(stop)]

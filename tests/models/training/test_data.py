@@ -171,5 +171,37 @@ def test_held_out_words_are_whole():
     assert pairs.in_text("a tired ring and a red  ring") == "red  ring"
     assert pairs.in_text("a scarred ring, a red star") is None
     assert HeldOut([]).in_text("red ring") is None
-    with pytest.raises(UserError, match="held_out_pairs"):
-        HeldOut.from_meta({"world": {"held_out_pairs": ["red ring"]}})
+
+
+def test_questions_that_put_the_shape_first_name_a_pair_too():
+    pairs = HeldOut([("red", "ring")])
+    for named in ("Is the ring red?", "Is the ring red or blue?", "Is the ring blue or red?", "a star. Is the Ring red? no"):
+        assert pairs.in_text(named)
+    for other in ("Is the ring blue?", "Is the ring blue or pink?", "Is the star red or blue?", "Is the ring left of the red star?"):
+        assert pairs.in_text(other) is None
+
+
+@pytest.mark.parametrize("world", [{"held_out_pairs": ["red ring"]}, {"held_out_pairs": "red ring"}, {"held_out_pairs": [["red", 1]]}])
+def test_pairs_of_another_form_are_refused(world):
+    with pytest.raises(UserError, match="must be a list of"):
+        HeldOut.from_meta({"world": world})
+
+
+@pytest.mark.parametrize("world", [{"canvas": 64}, {}, {"held_out_pairs": []}, None, "shapes"])
+def test_a_world_of_the_known_format_must_state_its_pairs(world):
+    with pytest.raises(UserError, match=r"states no world\.held_out_pairs"):
+        HeldOut.from_meta({"format": "jfeval-shapes-1", "world": world})
+
+
+@pytest.mark.parametrize(
+    ("meta", "warnings"),
+    [
+        ({"world": {"name": "another"}}, 1),
+        ({"world": "another"}, 1),
+        ({"world": {"held_out_pairs": []}}, 0),
+        ({"format": "test"}, 0),
+    ],
+)
+def test_a_named_world_without_pairs_is_warned_about_once(meta, warnings, caplog):
+    assert HeldOut.from_meta(meta).pairs == frozenset()
+    assert len([record for record in caplog.records if "nothing is checked" in record.message]) == warnings
