@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.training.checks import not_negative, positive
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.encoders import LatentEncoder, Reading, frozen_always
 from jfeval.models.training.loop import LoopSettings
@@ -56,8 +57,8 @@ class StageSettings:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
     def __post_init__(self) -> None:
-        if not self.keep_gib >= 0:
-            raise UserError(f"keep_gib must not be negative, not {self.keep_gib}")
+        not_negative(self, "keep_gib", "answer_weight", "text_weight")
+        positive(self, "flow_width")
         unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
         if unknown_parts:
             raise UserError(f"freeze names {', '.join(unknown_parts)}; a stage can freeze {', '.join(FREEZABLE)}")
@@ -82,7 +83,12 @@ class JanusFlowObjective:
             mixture: Draws the batches; None where only the division into trained and frozen parameters is wanted.
             settings: The stage.
             target: What is aligned to, neither trained nor stored; None for the model's own understanding encoder.
+
+        Raises:
+            UserError: The model has no block of the number that is to be aligned.
         """
+        if head is not None:
+            settings.flow.block(model.config.language.num_hidden_layers)
         self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
         self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
         known = mixture is not None and mixture.features is not None

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from jfeval.errors import UserError
 from jfeval.models.training.accumulation import forward_backward, joined
 from jfeval.models.training.checkpoints import Checkpoints
+from jfeval.models.training.checks import below_one, fraction, not_negative, positive
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.optimizers import make_optimizer
@@ -94,15 +95,10 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        for name in ("steps", "learning_rate", "accumulate", "clip", "matrix_scale", "keep_checkpoints"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes", "peak_tflops"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("beta1", "beta2", "ema", "decay_from"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        positive(self, "steps", "learning_rate", "accumulate", "clip", "matrix_scale", "keep_checkpoints")
+        not_negative(self, "warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes", "peak_tflops")
+        below_one(self, "beta1", "beta2", "ema", "decay_from")
+        fraction(self, "final_rate")
 
 
 class Objective(Protocol[B]):

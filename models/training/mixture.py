@@ -13,6 +13,7 @@ import torch
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, Message, Processor, format_prompt
+from jfeval.models.training.checks import fraction, not_negative, positive
 from jfeval.models.training.data import Question, Sampler, Scenes, StepRng
 from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch, shuffled
 from jfeval.models.training.part import ADDED, coerce
@@ -55,23 +56,20 @@ class MixtureSettings:
     leave_out: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Kinds that are drawn and then left out of the batch, so that what remains is what a training with every kind sees."""
     pack_to: int = field(default=0, metadata=ADDED)
-    """Tokens per row into which samples of data sources are packed, 4,096 in the paper; decoded scenes are not packed."""
+    """Tokens per row into which samples of data sources are packed, 4,096 in the paper; 0 for decoded scenes, which are not packed."""
     isolate: bool = field(default=True, metadata=ADDED)
     """Whether packed samples see themselves only. The paper does not say; a sample then learns what it will meet in use."""
 
     def __post_init__(self) -> None:
         coerce(self, "phases", Phase)
-        for name in ("describe", "short_captions", "long_captions"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"mixture.{name} must lie in [0, 1], not {getattr(self, name)}")
+        fraction(self, "describe", "short_captions", "long_captions", prefix="mixture.")
+        not_negative(self, *KINDS, "batch_size", "pack_to", "turns", prefix="mixture.")
+        positive(self, "prompt_tokens", "conversation_tokens", "text_tokens", prefix="mixture.")
         if self.short_captions + self.long_captions > 1:
             raise UserError(
                 f"mixture.short_captions and mixture.long_captions are shares of the same images and exceed 1: {self.short_captions:g} + "
                 f"{self.long_captions:g}"
             )
-        for name in KINDS:
-            if getattr(self, name) < 0:
-                raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")
         if bool(self.phases) != bool(self.batch_size):
             raise UserError("mixture.phases and mixture.batch_size belong together: give both, or neither")
         if self.phases:

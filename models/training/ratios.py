@@ -38,7 +38,7 @@ class Phase:
     def __post_init__(self) -> None:
         """Refuse shares that are no shares."""
         shares = self.shares
-        if min(shares) < 0 or abs(sum(shares) - 1.0) > 1e-6:
+        if not (min(shares) >= 0 and abs(sum(shares) - 1.0) <= 1e-6):  # so that NaN is refused as well
             raise UserError(f"the shares understanding {shares[0]}, generation {shares[1]} and text {shares[2]} must be >= 0 and sum to 1")
         if self.until < 0:
             raise UserError(f"a phase's until must not be negative, not {self.until}")

@@ -23,6 +23,7 @@ import pyarrow as pa
 from PIL import Image
 
 from jfeval.errors import UserError
+from jfeval.models.training.checks import not_negative
 from jfeval.models.training.data import Sampler
 from jfeval.models.training.part import Part, coerce
 from jfeval.models.training.ratios import KINDS
@@ -48,6 +49,7 @@ class SourcesSettings:
     def __post_init__(self) -> None:
         """Refuse two sources of one name."""
         coerce(self, "sources", Source)
+        not_negative(self, "max_skipped")
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names) or not names:
             raise UserError(f"sources need different names, at least one; got {names}")

@@ -5,7 +5,8 @@ that too. Each stage starts from the averaged weights of the one before; the VAE
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from jfeval.models.training.data import Scenes, seeded
 from jfeval.models.training.encoders import (
     LatentEncoder,
     alignment_target,
+    fill,
     load_stage,
     read_through_latents,
+    reading_of,
     save_stage,
 )
 from jfeval.models.training.features import open_features
@@ -66,6 +69,23 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     return model
 
 
+def _start(settings: StageSettings, part: Part) -> JanusFlow:
+    """Load the model that an earlier stage trained.
+
+    Raises:
+        UserError: The settings ask for a model of another form.
+    """
+    model = load_stage(part.inputs["start"])
+    plain = {item.name: item.default for item in fields(StageSettings)}
+    for name, found in {"flow_width": model.config.flow.width, "understands_through": reading_of(model)}.items():
+        if getattr(settings, name) not in (plain[name], found):
+            raise UserError(
+                f"{part.name}: {name} = {getattr(settings, name)}, but the stage it starts from has {found}, and later stages keep that: "
+                f"leave {name} out, or set it in the first stage"
+            )
+    return model
+
+
 def attend_eagerly(model: JanusFlow) -> None:
     """Let both transformers attend by plain matrix products: on a CPU and over short sequences, fused attention is slower."""
     encoder = model.vision_und_enc_model
@@ -79,7 +99,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
 
     Where alignment aims at the pre-trained encoder instead of the model's own, ``contrastive`` is an input of every stage.
     """
-    model = load_stage(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
+    model = _start(settings, part) if "start" in part.inputs else assemble(settings, part)
     streamed = (part.inputs["data"] / SOURCES_FILE).is_file()
     if not streamed and part.ranks.device(settings.loop.device) == "cpu":
         attend_eagerly(model)
@@ -194,13 +214,7 @@ def scenes_objective(
         seed=settings.loop.seed,
         accumulate=settings.loop.accumulate,
     )
-    config = model.config
-    expected = (config.flow.latent_channels, config.latent_size, config.latent_size)
-    if mixture.latents.shape[1:] != expected:
-        raise UserError(
-            f"the cached latents have shape {mixture.latents.shape[1:]}, the model draws {expected}: "
-            f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
-        )
+    _check_grid("cached", mixture.latents.shape[1:], model)
     return JanusFlowObjective(model, head, mixture, settings, target)
 
 
@@ -213,7 +227,13 @@ def stream_objective(
     settings: StageSettings,
     part: Part,
 ) -> JanusFlowObjective:
-    """Build the objective over packed samples of data sources."""
+    """Build the objective over packed samples of data sources.
+
+    Raises:
+        UserError: The VAE's latents are of another grid than the model's.
+    """
+    side = model.config.vision.image_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
+    _check_grid("VAE's", (vae.config["latent_channels"], side, side), model)
     mixture = StreamMixture(
         read_settings(part.inputs["data"]),
         processor,
@@ -225,6 +245,17 @@ def stream_objective(
         stride=part.ranks.size,
     )
     return PackedObjective(model, head, mixture, settings, target, vae, kept_beside(part.inputs["data"], settings.keep_gib))
+
+
+def _check_grid(whose: str, found: tuple[int, ...], model: JanusFlow) -> None:
+    """Refuse latents (C, h, w) that the model does not draw."""
+    config = model.config
+    expected = (config.flow.latent_channels, config.latent_size, config.latent_size)
+    if found != expected:
+        raise UserError(
+            f"the {whose} latents have shape {found}, the model draws {expected}: "
+            f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
+        )
 
 
 def stage_target(model: JanusFlow, settings: StageSettings, part: Part) -> nn.Module | None:
@@ -262,7 +293,7 @@ def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> Ali
         head = AlignmentHead(width, settings.flow.repa_width or width, model.config.vision.width)
     before = part.inputs["start"] / HEAD_FILE if "start" in part.inputs else None
     if before is not None and before.is_file():
-        head.load_state_dict(load_file(before))
+        fill(head, load_file(before), f"keep flow.repa_width, the width of the alignment MLP in {before}, through all stages")
     return head
 
 

@@ -49,6 +49,8 @@ def test_fixed_counts():
     [
         (lambda: Phase(understanding=0.5, generation=0.6), "sum to 1"),
         (lambda: Phase(understanding=-0.5, generation=1.5), "must be >= 0"),
+        (lambda: Phase(understanding=float("nan"), generation=1.0), "must be >= 0"),
+        (lambda: Phase(understanding=1.0, text=float("nan")), "must be >= 0"),
         (lambda: Schedule((REST, REST), 512), "must end at rising updates"),
         (lambda: Schedule((WARM,), 512), "the last one at 0"),
         (lambda: Schedule((WARM, WARM, REST), 512), "rising"),
