@@ -17,7 +17,7 @@ from jfeval.models.training.checks import fraction, not_negative, positive
 from jfeval.models.training.data import Question, Sampler, Scenes, StepRng
 from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch, shuffled
 from jfeval.models.training.part import ADDED, coerce
-from jfeval.models.training.ratios import KINDS, Counts, Fixed, Phase, Schedule, check_phases
+from jfeval.models.training.ratios import ALIKE, KINDS, Counts, Fixed, Phase, Scale, Schedule, check_phases
 
 DESCRIBE = "Generate the caption of this picture."
 """Asks for a description. Source: paper, training data."""
@@ -100,6 +100,8 @@ class MixedBatch:
     flow: FlowBatch | None
     understanding: Conversations | None
     text: Conversations | None
+    scale: Scale = ALIKE
+    """How much each kind counts in the batch's update."""
 
 
 class Mixture:
@@ -146,6 +148,7 @@ class Mixture:
             flow=None if "generation" in out else flow,
             understanding=None if "understanding" in out else understanding,
             text=None if "text" in out else text,
+            scale=self.schedule.scale(step),
         )
 
     def _flow(self, rows: np.ndarray, rng: StepRng) -> FlowBatch:

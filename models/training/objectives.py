@@ -94,6 +94,18 @@ def alignment_loss(projected: Tensor, target: Tensor) -> Tensor:
     return -F.cosine_similarity(projected.float(), target.detach().float(), dim=-1).mean()
 
 
+def velocity_loss(predicted: Tensor, velocity: Tensor) -> Tensor:
+    """Compute the mean over all numbers of ``(predicted - velocity)^2``.
+
+    Args:
+        predicted: v(z_t, t), (B, C, h, w).
+        velocity: x - z_0, of the same shape; see `interpolate`.
+
+    Source: paper equation 4.
+    """
+    return F.mse_loss(predicted.float(), velocity)
+
+
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the point ``z_t = t x + (1 - t) z_0`` of the straight path and its velocity ``x - z_0``.
 
@@ -166,7 +178,7 @@ def flow_losses(
     z, direction = interpolate(batch.latents, batch.noise, batch.t)
     collect = settings.block(model.config.language.num_hidden_layers) if head is not None else None
     velocity, states = model.velocity(z, batch.t, batch.prompts, collect=collect)
-    flow = F.mse_loss(velocity.float(), direction)
+    flow = velocity_loss(velocity, direction)
     if head is None or states is None:
         return flow, flow.new_zeros(())
     with torch.no_grad():
@@ -196,7 +208,7 @@ class Conversations:
 
 
 def autoregressive_loss(model: JanusFlow, batch: Conversations) -> Tensor:
-    """Compute the mean negative log-likelihood of the targets, in nats per token.
+    """Compute ``-1/n sum_i log P(x_i | x_1 ... x_{i-1})`` over the n targets x_i of the batch, in nats per token.
 
     Only answers are targets, so questions and images carry no loss. Source: paper equation 2.
     """

@@ -23,7 +23,7 @@ from jfeval.models.training.encoders import LatentEncoder
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.kept import Kept, weights_digest
 from jfeval.models.training.mixture import MixtureSettings, dialogue
-from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate
+from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate, velocity_loss
 from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forward_packed, pack
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.rows import Row
@@ -96,7 +96,8 @@ class StreamMixture:
         start, counts = self.schedule.before(step)._asdict(), self.schedule.counts(step)._asdict()
         wanted = [kind for kind in ("generation", "understanding", "text") if kind not in self.settings.leave_out]
         pieces = [self.piece(kind, place) for kind in wanted for place in range(start[kind], start[kind] + counts[kind])]
-        return pack(pieces, self.settings.pack_to, self.processor.pad_id, isolate=self.settings.isolate)
+        scale = self.schedule.scale(step)
+        return pack(pieces, self.settings.pack_to, self.processor.pad_id, isolate=self.settings.isolate, scale=scale)
 
     def piece(self, kind: str, place: int) -> Piece:
         """Return one sample as tokens."""
@@ -218,17 +219,11 @@ class PackedObjective(JanusFlowObjective):
         read = self._encoded("read", batch.read_pixels, model.vision_und_enc_model) if known else None
         out = forward_packed(model, batch, z, collect=collect, read_features=read)
         parts: dict[str, Tensor] = dict(out.losses)
-        total = model.beg_of_und_embed.new_zeros(())
-        for name, weight in (("answers", s.answer_weight), ("text", s.text_weight)):
-            if name in parts:
-                total = total + weight * parts[name]
         if out.velocity is not None and direction is not None:
-            parts["flow"] = nn.functional.mse_loss(out.velocity.float(), direction)
-            total = total + parts["flow"]
+            parts["flow"] = velocity_loss(out.velocity, direction)
         if out.states is not None and self.head is not None:
             parts["repa"] = alignment_loss(self.head(out.states), self._features(batch))
-            total = total + s.flow.repa_weight * parts["repa"]
-        return total, {name: value.detach() for name, value in parts.items()}
+        return self.summed(parts, batch.scale)
 
     @torch.no_grad()
     def _latents(self, pixels: Tensor) -> Tensor:
