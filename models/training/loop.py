@@ -34,6 +34,11 @@ from jfeval.models.training.sharding import Loss, divided, whole
 
 log = logging.getLogger(__name__)
 
+NOT_FINITE_FILE = "not-finite.txt"
+"""In the part's folder: the samples of the update whose loss or gradient was not finite, one a line."""
+_NAMED = 20
+"""Samples that an error names itself."""
+
 B = TypeVar("B")
 
 
@@ -208,7 +213,7 @@ def fit(
 
     Raises:
         PausedError: when the time limit was reached.
-        UserError: where the loss or a gradient is not finite, naming the samples of that batch.
+        UserError: where the loss or a gradient is not finite, naming the samples of that update, all of them in a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device, module = ranks.device(settings.device), objective.module
@@ -230,8 +235,8 @@ def fit(
             parts = learned.parts
             norm = float(whole(nn.utils.clip_grad_norm_(parameters, settings.clip)))
             if not (math.isfinite(parts["loss"]) and math.isfinite(norm)):
-                named = ", ".join(learned.ids)[:2000]
-                raise UserError(f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}; samples: {named}")
+                said = f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}"
+                raise _not_finite(said, learned.ids, folder / NOT_FINITE_FILE, ranks)
             rate = settings.learning_rate * rate_at(settings, step)
             optimizer.set_rate(rate)
             optimizer.step()
@@ -259,6 +264,15 @@ def fit(
         for each in (module, *_helpers(objective)):
             each.to("cpu")
     return FitResult(steps=settings.steps, seconds=before + time.monotonic() - started, losses=losses)
+
+
+def _not_finite(said: str, ids: Sequence[str], file: Path, ranks: Ranks) -> UserError:
+    """Write what an update learned from into a file and return the error that names it."""
+    if ranks.first:
+        file.write_text("".join(f"{line}\n" for line in (said, *ids)), "utf-8")
+    ranks.wait()  # torchrun ends the others as soon as one fails
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return UserError(f"{said}; samples: {', '.join(ids[:_NAMED])}{more}; all are listed in {file}")
 
 
 def _evaluated(evaluate: Callable[[int], Mapping[str, float]], step: int, module: nn.Module, ema: Ema | None) -> Mapping[str, float]:

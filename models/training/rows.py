@@ -49,7 +49,7 @@ class Row:
     """One usable row."""
 
     id: str
-    """Source and place, for error messages."""
+    """Source, place in its endless order, and number in its files; for error messages."""
     image: Image.Image | None = None
     captions: tuple[str, ...] = ()
     questions: tuple[Question, ...] = ()

@@ -48,6 +48,8 @@ from jfeval.models.training.mixture import Mixture
 from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.part import Part
 from jfeval.models.training.ratios import KINDS
+from jfeval.models.training.recipe import Recipe
+from jfeval.models.training.skipped import SKIPPED_FILE, Skipped
 from jfeval.models.training.snapshots import checkpoints, companion, load_checkpoint, plain_processor
 from jfeval.models.training.sources import SOURCES_FILE, read_settings
 from jfeval.models.training.stream import PackedObjective, StreamMixture
@@ -243,6 +245,7 @@ def stream_objective(
         seed=settings.loop.seed,
         accumulate=settings.loop.accumulate,
         stride=part.ranks.size,
+        known=Skipped(part.folder / SKIPPED_FILE),
     )
     return PackedObjective(model, head, mixture, settings, target, vae, kept_beside(part.inputs["data"], settings.keep_gib))
 

@@ -27,6 +27,7 @@ from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettin
 from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forward_packed, pack
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.rows import Row
+from jfeval.models.training.skipped import Skipped
 from jfeval.models.training.sources import Kinds, SourcesSettings
 
 
@@ -56,6 +57,7 @@ class StreamMixture:
         seed: int,
         accumulate: int = 1,
         stride: int = 1,
+        known: Skipped | None = None,
     ) -> None:
         """Prepare.
 
@@ -68,13 +70,17 @@ class StreamMixture:
             seed: Seeds every sample's draws.
             accumulate: Batches per update.
             stride: From one wanted batch to the next, where several processes take turns.
+            known: Rows that are known to be unusable, and where others are noted.
+
+        Raises:
+            UserError: A setting is one of decoded scenes, or a wanted kind has no source.
         """
         if not settings.pack_to:
             raise UserError("data sources are packed: set mixture.pack_to, for example to 4096")
         self.processor, self.config, self.settings, self.flow, self.seed = processor, config, settings, flow, seed
         shares = settings.phases or (settings,)
         wanted = [kind for kind in KINDS if kind not in settings.leave_out and any(getattr(each, kind) for each in shares)]
-        self.kinds = Kinds(sources, seed=seed, kinds=wanted, check=self.fits)
+        self.kinds = Kinds(sources, seed=seed, kinds=wanted, check=self.fits, known=known)
         self.schedule = settings.schedule(accumulate)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._ahead: dict[int, Future[PackedBatch]] = {}
