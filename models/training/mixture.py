@@ -34,14 +34,16 @@ class MixtureSettings:
     text: int = 8
     """Texts without an image."""
     prompt_tokens: int = 32
-    """Captions in chat form are padded to this length; a longer one is left out."""
+    """Captions in chat form are padded to this length; a longer one is left out. Of a data source's row, which has no other, the caption
+    loses its last tokens, inside the chat form, which stays whole."""
     short_captions: float = field(default=0.0, metadata=ADDED)
     """Share of images to be drawn that take their shortest caption instead of any, as prompts in use are short. Source: paper, training
     data (a quarter of the captions for generation are single sentences)."""
     long_captions: float = field(default=0.0, metadata=ADDED)
     """Share of images to be drawn that take their longest caption that fits: it says most, above all which attribute is whose."""
     turns: int = 3
-    """Questions per conversation, at most."""
+    """Questions per conversation, at most; 0 for all. Decoded scenes have many short ones, drawn anew for every batch; a data source's
+    conversations are whole and keep their order, so 0 suits them."""
     describe: float = field(default=0.0, metadata=ADDED)
     """Share of conversations that ask for a description and are answered by one of the image's captions, where a short answer says one
     thing. Source: paper, training data (image captions stand among the understanding data of stages 1 and 2)."""
@@ -184,7 +186,7 @@ class Mixture:
                 chosen = [Question(question=DESCRIBE, answer=captions[rng.numpy.integers(len(captions))], kind="caption")]
             else:
                 questions = self.scenes.questions(int(row))
-                chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns]]
+                chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns or None]]
             built.append(dialogue(chosen, self.processor, self.settings.conversation_tokens))
         pixels, features = self.scenes.pixels(rows)[:, None], self._features(rows)
         padded = pad_conversations(built, self.settings.conversation_tokens, self.processor.pad_id, pixels)

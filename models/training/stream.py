@@ -43,6 +43,23 @@ def random_square(image: Image.Image, side: int, rng: np.random.Generator) -> Te
     return torch.from_numpy(np.asarray(cut, np.float32)).permute(2, 0, 1).div(127.5).sub(1.0)
 
 
+def shortened_prompt(caption: str, processor: Processor, limit: int) -> list[int]:
+    """Return a caption in chat form as at most ``limit`` tokens: what is too long loses its last tokens, and the form stays whole.
+
+    Raises:
+        UserError: There is no room for the form around one token.
+    """
+    ids, words = processor.generation_prompt(caption), processor.encode_more(caption)
+    keep = len(words)
+    while len(ids) > limit:
+        keep -= len(ids) - limit
+        shorter = processor.decode(words[: max(keep, 0)]).rstrip("\N{REPLACEMENT CHARACTER}")  # half a character says nothing
+        if not shorter:
+            raise UserError(f"mixture.prompt_tokens = {limit} has no room for the chat form around a caption; raise it")
+        ids = processor.generation_prompt(shorter)
+    return ids
+
+
 class StreamMixture:
     """Draws packed batches; the next one is made in a worker thread while the model learns from this one."""
 
@@ -77,6 +94,9 @@ class StreamMixture:
         """
         if not settings.pack_to:
             raise UserError("data sources are packed: set mixture.pack_to, for example to 4096")
+        for name in ("describe", "short_captions", "long_captions"):
+            if getattr(settings, name):
+                raise UserError(f"mixture.{name} is for decoded scenes; rows of data sources are taken as they are, so set it to 0")
         self.processor, self.config, self.settings, self.flow, self.seed = processor, config, settings, flow, seed
         shares = settings.phases or (settings,)
         wanted = [kind for kind in KINDS if kind not in settings.leave_out and any(getattr(each, kind) for each in shares)]
@@ -126,7 +146,7 @@ class StreamMixture:
                 raise ValueError(str(error)) from error
 
     def _conversation(self, row: Row) -> Piece:
-        tokens, places, targets = dialogue(row.questions[: self.settings.turns], self.processor, self.settings.conversation_tokens)
+        tokens, places, targets = dialogue(row.questions[: self.settings.turns or None], self.processor, self.settings.conversation_tokens)
         assert row.image is not None
         inserted = [READ if place else 0 for place in places]
         return Piece(
@@ -135,8 +155,8 @@ class StreamMixture:
 
     def _drawing(self, row: Row, rng: np.random.Generator) -> Piece:
         assert row.image is not None
-        config, length = self.config, self.settings.prompt_tokens
-        prompt = self.processor.generation_prompt(row.captions[int(rng.integers(len(row.captions)))])[:length]
+        config = self.config
+        prompt = shortened_prompt(row.captions[int(rng.integers(len(row.captions)))], self.processor, self.settings.prompt_tokens)
         pixels = random_square(row.image, config.vision.image_size, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         logit = self.flow.time_location + self.flow.time_scale * torch.randn((), generator=generator)
