@@ -158,24 +158,33 @@ def rate_at(settings: LoopSettings, step: int) -> float:
     return settings.final_rate + (1.0 - settings.final_rate) * falling
 
 
+def check_processes(name: str, settings: LoopSettings, processes: int) -> None:
+    """Check that so many processes can train under some settings.
+
+    Raises:
+        UserError: An update's batches cannot be dealt out to them, or the loss would be compiled as a whole.
+    """
+    if settings.accumulate % processes:
+        raise UserError(
+            f"{name}: {settings.accumulate} batches per update cannot be dealt out to {processes} processes; loop.accumulate must be a "
+            f"multiple of them: make batches smaller and loop.accumulate larger by the same factor, and the update has the same samples"
+        )
+    if settings.compile and processes > 1:
+        raise UserError(f"{name}: loop.compile is for one process; compile_blocks works with several")
+
+
 def _ready(name: str, objective: Objective[Any], settings: LoopSettings, device: str, ranks: Ranks) -> Loss:
     """Put what is trained, and what it needs beside, on the device, divide it among the processes, and return its loss.
 
     Raises:
-        UserError: The settings do not fit the number of processes.
+        UserError: See `check_processes`.
     """
+    check_processes(name, settings, ranks.size)
     for module in (objective.module, *_helpers(objective)):
         module.to(device)
     objective.module.train()
     if ranks.size == 1:
         return torch.compile(objective.loss) if settings.compile else objective.loss
-    if settings.accumulate % ranks.size:
-        raise UserError(
-            f"{name}: {settings.accumulate} batches per update cannot be dealt out to {ranks.size} processes; loop.accumulate must be a "
-            f"multiple of them: make batches smaller and loop.accumulate larger by the same factor, and the update stays the same"
-        )
-    if settings.compile:
-        raise UserError(f"{name}: loop.compile is for one process; compile_blocks works with several")
     return divided(objective, device, ranks.size)
 
 

@@ -43,7 +43,7 @@ from jfeval.models.training.features import open_features
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.kept import kept_beside
 from jfeval.models.training.latents import LATENTS_FILE
-from jfeval.models.training.loop import fit
+from jfeval.models.training.loop import check_processes, fit
 from jfeval.models.training.mixture import Mixture
 from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.part import Part
@@ -118,8 +118,10 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
     if evaluate is not None:
         vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
-    if part.ranks.size > 1:
-        _check_processes(settings, part, streamed=streamed, evaluates=evaluate is not None)
+    if part.ranks.size > 1 and evaluate is not None and settings.loop.evaluate_every:
+        raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
+    if part.ranks.size > 1 and not streamed:
+        _check_kinds(part.name, settings)
     describe = companion(model, part.inputs["tokenizer"] / "tokenizer", part.inputs["vae"] / VAE_FOLDER)
     size = float(sum(p.numel() for p in model.parameters()))
     options: dict[str, Any] = {"signature": part.hash, "evaluate": evaluate, "companion": describe, "ranks": part.ranks}
@@ -149,14 +151,31 @@ def note_learned(settings: StageSettings, part: Part, found: Mapping[str, Mappin
     write_learned(part.folder, [*before, Learned(stage=part.name, updates=settings.loop.steps, samples=samples, skipped=skipped)])
 
 
-def _check_processes(settings: StageSettings, part: Part, *, streamed: bool, evaluates: bool) -> None:
-    """Refuse what several processes cannot do.
+def check_stages(recipe: Recipe, processes: int, wanted: Callable[[str], bool]) -> None:
+    """Check, before the first part is made, that so many processes can train a recipe's stages.
+
+    Args:
+        recipe: The parts.
+        processes: How many train together.
+        wanted: Tells by name whether a stage is to be trained.
 
     Raises:
-        UserError: The stage evaluates itself, or its batches do not all run through the language model equally often.
+        UserError: naming the first stage that they cannot train.
     """
-    if evaluates and settings.loop.evaluate_every:
-        raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
+    kinds = {plan.name: plan.kind for plan in recipe.parts}
+    for plan in recipe.parts:
+        if plan.kind == "stage" and wanted(plan.name):
+            check_processes(plan.name, plan.settings.loop, processes)
+            if processes > 1 and kinds.get(plan.inputs.get("data", "")) == "data":
+                _check_kinds(plan.name, plan.settings)
+
+
+def _check_kinds(name: str, settings: StageSettings) -> None:
+    """Refuse batches of decoded scenes that do not all run through the language model equally often.
+
+    Raises:
+        UserError: Not every batch has every kind of its phase.
+    """
     m = settings.mixture
     rare = [
         f"{share:g} of {kind}"
@@ -164,9 +183,9 @@ def _check_processes(settings: StageSettings, part: Part, *, streamed: bool, eva
         for kind, share in zip(KINDS, phase.shares, strict=True)
         if 0 < share * m.batch_size < 1
     ]
-    if rare and not streamed:
+    if rare:
         raise UserError(
-            f"{part.name}: with several processes every batch needs every kind; {rare[0]} is less than one of {m.batch_size} samples"
+            f"{name}: with several processes every batch needs every kind; {rare[0]} is less than one of {m.batch_size} samples"
         )
 
 
