@@ -1,4 +1,8 @@
-"""The gradients of one update: several batches, dealt out among the processes."""
+"""The gradients of one update: several batches, dealt out among the processes.
+
+An update's loss is the mean of its batches' losses. Where batches hold samples of several kinds in changing numbers, an objective scales
+its parts so that this mean weighs each batch by its samples of the kind; see `ratios.Scale`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 from jfeval.errors import UserError
+from jfeval.models.training.checks import finite, fraction, positive
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.part import Part
@@ -61,6 +62,12 @@ class ContrastiveSettings:
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=1200, learning_rate=1e-3, weight_decay=0.01))
     gallery: int = 100
     """Test images of different compositions among which retrieval is measured."""
+
+    def __post_init__(self) -> None:
+        """Refuse empty batches and numbers that cannot train."""
+        positive(self, "batch_size", "image_size", "patch_size", "text_length", "temperature")
+        finite(self, "bias")
+        fraction(self, "longest")
 
 
 def build_siglip(settings: ContrastiveSettings, tokenizer: PreTrainedTokenizerFast) -> SiglipModel:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from jfeval.errors import UserError
+from jfeval.models.training.checks import below_one, finite, not_negative, positive
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.part import NO_EFFECT
@@ -87,10 +88,10 @@ class DiffusionSettings:
         """Refuse what cannot be built or learnt."""
         if self.width % self.heads:
             raise UserError(f"width {self.width} must be a multiple of heads ({self.heads})")
-        if not 0 <= self.prompt_dropout < 1:
-            raise UserError(f"prompt_dropout must lie in [0, 1), not {self.prompt_dropout}")
-        if self.level_scale < 0:
-            raise UserError(f"level_scale must not be negative, not {self.level_scale}")
+        positive(self, "batch_size", "prompt_tokens")
+        below_one(self, "prompt_dropout")
+        finite(self, "level_location")
+        not_negative(self, "level_scale")
 
     @property
     def drawings(self) -> int:

@@ -10,6 +10,7 @@ Source: paper section 4.4 and table 6, rows B and C.
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -99,6 +100,34 @@ def frozen_always(model: JanusFlow) -> tuple[str, ...]:
     return ()
 
 
+def reading_of(model: JanusFlow) -> Reading:
+    """Return how a model understands images."""
+    encoder: nn.Module = model.vision_und_enc_model
+    if not isinstance(encoder, LatentEncoder):
+        return "contrastive"
+    return "separate" if encoder.own else "shared"
+
+
+def fill(module: nn.Module, stored: Mapping[str, Tensor], mend: str) -> None:
+    """Load weights into a module.
+
+    Args:
+        module: Changed in place.
+        stored: Every tensor of the module.
+        mend: Ends the error's message: where the weights are from and what to change.
+
+    Raises:
+        UserError: Names or shapes differ.
+    """
+    own = module.state_dict()
+    if own.keys() != stored.keys():
+        raise UserError(f"the tensors {', '.join(sorted(own.keys() ^ stored.keys())[:3])} are not on both sides; {mend}")
+    for name, tensor in own.items():
+        if tensor.shape != stored[name].shape:
+            raise UserError(f"{name} has shape {list(stored[name].shape)}, and {list(tensor.shape)} is needed; {mend}")
+    module.load_state_dict(stored)
+
+
 def save_stage(model: JanusFlow, folder: Path) -> None:
     """Write a stage's model: in the published form where that has names for everything, in its own otherwise."""
     if not isinstance(model.vision_und_enc_model, LatentEncoder):
@@ -113,7 +142,7 @@ def save_config(model: JanusFlow, folder: Path) -> None:
     config = model.config.to_published()
     encoder: nn.Module = model.vision_und_enc_model
     if isinstance(encoder, LatentEncoder):
-        config |= {"understanding_through": "separate" if encoder.own else "shared", "understanding_vae": encoder.vae_config}
+        config |= {"understanding_through": reading_of(model), "understanding_vae": encoder.vae_config}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
@@ -157,7 +186,7 @@ def alignment_target(target: str, siglip: Path | None, config: VisionConfig, *, 
         seed: Draws the weights of ``random``.
 
     Raises:
-        UserError: ``contrastive`` is asked for without the folder.
+        UserError: ``contrastive`` is asked for without the folder, or the encoder in it has other sizes.
     """
     if target not in ("contrastive", "random"):
         return None
@@ -167,5 +196,9 @@ def alignment_target(target: str, siglip: Path | None, config: VisionConfig, *, 
         if siglip is None:
             raise UserError("flow.repa_target = contrastive needs the part that holds the encoder: add `contrastive` to the stage's inputs")
         trained = SiglipModel.from_pretrained(siglip, local_files_only=True).vision_model
-        tower.vision_tower.load_state_dict(trained.state_dict())
+        fill(
+            tower.vision_tower,
+            trained.state_dict(),
+            f"flow.repa_target = contrastive: the encoder in {siglip} has other sizes than the model's",
+        )
     return tower.requires_grad_(False).eval()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.sampling import SamplerSettings
+from jfeval.models.training.checks import not_negative, positive
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.encoders import LatentEncoder, Reading, frozen_always
 from jfeval.models.training.loop import LoopSettings
@@ -16,6 +17,7 @@ from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
 from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
 from jfeval.models.training.operations import Operations
 from jfeval.models.training.part import ADDED, NO_EFFECT
+from jfeval.models.training.ratios import Scale
 
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "vision": ("vision_und_enc_model.",),
@@ -56,8 +58,8 @@ class StageSettings:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
     def __post_init__(self) -> None:
-        if not self.keep_gib >= 0:
-            raise UserError(f"keep_gib must not be negative, not {self.keep_gib}")
+        not_negative(self, "keep_gib", "answer_weight", "text_weight")
+        positive(self, "flow_width")
         unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
         if unknown_parts:
             raise UserError(f"freeze names {', '.join(unknown_parts)}; a stage can freeze {', '.join(FREEZABLE)}")
@@ -82,7 +84,12 @@ class JanusFlowObjective:
             mixture: Draws the batches; None where only the division into trained and frozen parameters is wanted.
             settings: The stage.
             target: What is aligned to, neither trained nor stored; None for the model's own understanding encoder.
+
+        Raises:
+            UserError: The model has no block of the number that is to be aligned.
         """
+        if head is not None:
+            settings.flow.block(model.config.language.num_hidden_layers)
         self.module = nn.ModuleDict({"model": model} | ({"head": head} if head is not None else {}))
         self.model, self.head, self.mixture, self.settings, self.target = model, head, mixture, settings, target
         known = mixture is not None and mixture.features is not None
@@ -148,19 +155,42 @@ class JanusFlowObjective:
         return {}
 
     def loss(self, batch: MixedBatch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Return the weighted sum and its parts."""
-        s = self.settings
+        """Return the weighted sum and its parts; see `summed`."""
         parts: dict[str, Tensor] = {}
-        total = self.model.beg_of_und_embed.new_zeros(())
         if batch.flow is not None:
-            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, s.flow, self.target)
-            total = total + parts["flow"] + s.flow.repa_weight * aligned
+            parts["flow"], aligned = flow_losses(self.model, self.head, batch.flow, self.settings.flow, self.target)
             if self.head is not None:
                 parts["repa"] = aligned
         if batch.understanding is not None:
             parts["answers"] = autoregressive_loss(self.model, batch.understanding)
-            total = total + s.answer_weight * parts["answers"]
         if batch.text is not None:
             parts["text"] = autoregressive_loss(self.model, batch.text)
-            total = total + s.text_weight * parts["text"]
-        return total, {name: value.detach() for name, value in parts.items()}
+        return self.summed(parts, batch.scale)
+
+    def summed(self, parts: Mapping[str, Tensor], scale: Scale) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``flow + repa_weight * repa + answer_weight * answers + text_weight * text``, and the parts for the log.
+
+        Each part is a mean over what its batch holds (flow and repa over images, answers and text over tokens to be predicted), times
+        the batch's scale. So the mean over an update's batches weighs every batch by its samples of the kind, and a batch that has none
+        takes nothing away.
+
+        Args:
+            parts: Losses by name, as far as the batch has them.
+            scale: How much the batch counts in its update, by kind.
+
+        Source of the sum: paper section 3.2, without coefficients.
+        """
+        s = self.settings
+        weights = {
+            "flow": (1.0, scale.generation),
+            "repa": (s.flow.repa_weight, scale.generation),
+            "answers": (s.answer_weight, scale.understanding),
+            "text": (s.text_weight, scale.text),
+        }
+        total, named = self.model.beg_of_und_embed.new_zeros(()), {}
+        for name, (weight, share) in weights.items():
+            if name in parts:
+                scaled = share * parts[name]
+                total = total + weight * scaled
+                named[name] = scaled.detach()
+        return total, named

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
+from jfeval.models.training.checks import positive
 from jfeval.models.training.data import Scenes
 from jfeval.models.training.part import Part
 
@@ -23,6 +24,10 @@ class LatentsSettings:
     batch_size: int = 128
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """What the encoder runs in."""
+
+    def __post_init__(self) -> None:
+        """Refuse empty batches."""
+        positive(self, "batch_size")
 
 
 @torch.no_grad()

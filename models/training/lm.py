@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
 from jfeval.models.compiling import compile_each
+from jfeval.models.training.checks import fraction, positive
 from jfeval.models.training.corpus import chat, draw_document, plain_texts
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
@@ -54,7 +55,9 @@ class LmSettings:
     """Test scenes whose captions and exchanges are measured at the end."""
 
     def __post_init__(self) -> None:
-        """Refuse shares that do not sum to 1."""
+        """Refuse empty batches and shares that do not sum to 1."""
+        positive(self, "batch_size", "row_length")
+        fraction(self, "captions", "chats", "texts")
         if abs(self.captions + self.chats + self.texts - 1.0) > 1e-6:
             raise UserError(f"captions, chats and texts must sum to 1, got {self.captions} + {self.chats} + {self.texts}")
 

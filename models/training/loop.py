@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from jfeval.errors import UserError
 from jfeval.models.training.accumulation import forward_backward, joined
 from jfeval.models.training.checkpoints import Checkpoints
+from jfeval.models.training.checks import below_one, fraction, not_negative, positive
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.optimizers import make_optimizer
@@ -32,6 +33,11 @@ from jfeval.models.training.ranks import ALONE, Ranks
 from jfeval.models.training.sharding import Loss, divided, whole
 
 log = logging.getLogger(__name__)
+
+NOT_FINITE_FILE = "not-finite.txt"
+"""In the part's folder: the samples of the update whose loss or gradient was not finite, one a line."""
+_NAMED = 20
+"""Samples that an error names itself."""
 
 B = TypeVar("B")
 
@@ -94,15 +100,10 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train."""
-        for name in ("steps", "learning_rate", "accumulate", "clip", "matrix_scale", "keep_checkpoints"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes", "peak_tflops"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("beta1", "beta2", "ema", "decay_from"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        positive(self, "steps", "learning_rate", "accumulate", "clip", "matrix_scale", "keep_checkpoints")
+        not_negative(self, "warmup", "weight_decay", "evaluate_every", "checkpoint_minutes", "time_limit_minutes", "peak_tflops")
+        below_one(self, "beta1", "beta2", "ema", "decay_from")
+        fraction(self, "final_rate")
 
 
 class Objective(Protocol[B]):
@@ -157,24 +158,33 @@ def rate_at(settings: LoopSettings, step: int) -> float:
     return settings.final_rate + (1.0 - settings.final_rate) * falling
 
 
+def check_processes(name: str, settings: LoopSettings, processes: int) -> None:
+    """Check that so many processes can train under some settings.
+
+    Raises:
+        UserError: An update's batches cannot be dealt out to them, or the loss would be compiled as a whole.
+    """
+    if settings.accumulate % processes:
+        raise UserError(
+            f"{name}: {settings.accumulate} batches per update cannot be dealt out to {processes} processes; loop.accumulate must be a "
+            f"multiple of them: make batches smaller and loop.accumulate larger by the same factor, and the update has the same samples"
+        )
+    if settings.compile and processes > 1:
+        raise UserError(f"{name}: loop.compile is for one process; compile_blocks works with several")
+
+
 def _ready(name: str, objective: Objective[Any], settings: LoopSettings, device: str, ranks: Ranks) -> Loss:
     """Put what is trained, and what it needs beside, on the device, divide it among the processes, and return its loss.
 
     Raises:
-        UserError: The settings do not fit the number of processes.
+        UserError: See `check_processes`.
     """
+    check_processes(name, settings, ranks.size)
     for module in (objective.module, *_helpers(objective)):
         module.to(device)
     objective.module.train()
     if ranks.size == 1:
         return torch.compile(objective.loss) if settings.compile else objective.loss
-    if settings.accumulate % ranks.size:
-        raise UserError(
-            f"{name}: {settings.accumulate} batches per update cannot be dealt out to {ranks.size} processes; loop.accumulate must be a "
-            f"multiple of them: make batches smaller and loop.accumulate larger by the same factor, and the update stays the same"
-        )
-    if settings.compile:
-        raise UserError(f"{name}: loop.compile is for one process; compile_blocks works with several")
     return divided(objective, device, ranks.size)
 
 
@@ -212,7 +222,7 @@ def fit(
 
     Raises:
         PausedError: when the time limit was reached.
-        UserError: where the loss or a gradient is not finite, naming the samples of that batch.
+        UserError: where the loss or a gradient is not finite, naming the samples of that update, all of them in a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device, module = ranks.device(settings.device), objective.module
@@ -234,8 +244,8 @@ def fit(
             parts = learned.parts
             norm = float(whole(nn.utils.clip_grad_norm_(parameters, settings.clip)))
             if not (math.isfinite(parts["loss"]) and math.isfinite(norm)):
-                named = ", ".join(learned.ids)[:2000]
-                raise UserError(f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}; samples: {named}")
+                said = f"{name}: loss {parts['loss']} and gradient norm {norm} at step {step}"
+                raise _not_finite(said, learned.ids, folder / NOT_FINITE_FILE, ranks)
             rate = settings.learning_rate * rate_at(settings, step)
             optimizer.set_rate(rate)
             optimizer.step()
@@ -263,6 +273,15 @@ def fit(
         for each in (module, *_helpers(objective)):
             each.to("cpu")
     return FitResult(steps=settings.steps, seconds=before + time.monotonic() - started, losses=losses)
+
+
+def _not_finite(said: str, ids: Sequence[str], file: Path, ranks: Ranks) -> UserError:
+    """Write what an update learned from into a file and return the error that names it."""
+    if ranks.first:
+        file.write_text("".join(f"{line}\n" for line in (said, *ids)), "utf-8")
+    ranks.wait()  # torchrun ends the others as soon as one fails
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return UserError(f"{said}; samples: {', '.join(ids[:_NAMED])}{more}; all are listed in {file}")
 
 
 def _evaluated(evaluate: Callable[[int], Mapping[str, float]], step: int, module: nn.Module, ema: Ema | None) -> Mapping[str, float]:

@@ -177,6 +177,10 @@ def make_parts(
     for name in only:
         if name not in [p.name for p in recipe.parts]:
             raise unknown("part", name, [p.name for p in recipe.parts])
+    if ranks.size > 1:
+        from jfeval.models.training.stages import check_stages
+
+        check_stages(recipe, ranks.size, lambda name: (not only or name in only) and not (place(name) / "done.json").is_file())
     hashes: dict[str, str] = {}
     stale: dict[str, str] = {}
     for plan in recipe.parts:

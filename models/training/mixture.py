@@ -13,10 +13,11 @@ import torch
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.janusflow.processing import IMAGE_PLACEHOLDER, Message, Processor, format_prompt
+from jfeval.models.training.checks import fraction, not_negative, positive
 from jfeval.models.training.data import Question, Sampler, Scenes, StepRng
 from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch, shuffled
 from jfeval.models.training.part import ADDED, coerce
-from jfeval.models.training.ratios import KINDS, Counts, Fixed, Phase, Schedule, check_phases
+from jfeval.models.training.ratios import ALIKE, KINDS, Counts, Fixed, Phase, Scale, Schedule, check_phases
 
 DESCRIBE = "Generate the caption of this picture."
 """Asks for a description. Source: paper, training data."""
@@ -33,14 +34,16 @@ class MixtureSettings:
     text: int = 8
     """Texts without an image."""
     prompt_tokens: int = 32
-    """Captions in chat form are padded to this length; a longer one is left out."""
+    """Captions in chat form are padded to this length; a longer one is left out. Of a data source's row, which has no other, the caption
+    loses its last tokens, inside the chat form, which stays whole."""
     short_captions: float = field(default=0.0, metadata=ADDED)
     """Share of images to be drawn that take their shortest caption instead of any, as prompts in use are short. Source: paper, training
     data (a quarter of the captions for generation are single sentences)."""
     long_captions: float = field(default=0.0, metadata=ADDED)
     """Share of images to be drawn that take their longest caption that fits: it says most, above all which attribute is whose."""
     turns: int = 3
-    """Questions per conversation, at most."""
+    """Questions per conversation, at most; 0 for all. Decoded scenes have many short ones, drawn anew for every batch; a data source's
+    conversations are whole and keep their order, so 0 suits them."""
     describe: float = field(default=0.0, metadata=ADDED)
     """Share of conversations that ask for a description and are answered by one of the image's captions, where a short answer says one
     thing. Source: paper, training data (image captions stand among the understanding data of stages 1 and 2)."""
@@ -55,23 +58,20 @@ class MixtureSettings:
     leave_out: tuple[str, ...] = field(default=(), metadata=ADDED)
     """Kinds that are drawn and then left out of the batch, so that what remains is what a training with every kind sees."""
     pack_to: int = field(default=0, metadata=ADDED)
-    """Tokens per row into which samples of data sources are packed, 4,096 in the paper; decoded scenes are not packed."""
+    """Tokens per row into which samples of data sources are packed, 4,096 in the paper; 0 for decoded scenes, which are not packed."""
     isolate: bool = field(default=True, metadata=ADDED)
     """Whether packed samples see themselves only. The paper does not say; a sample then learns what it will meet in use."""
 
     def __post_init__(self) -> None:
         coerce(self, "phases", Phase)
-        for name in ("describe", "short_captions", "long_captions"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"mixture.{name} must lie in [0, 1], not {getattr(self, name)}")
+        fraction(self, "describe", "short_captions", "long_captions", prefix="mixture.")
+        not_negative(self, *KINDS, "batch_size", "pack_to", "turns", prefix="mixture.")
+        positive(self, "prompt_tokens", "conversation_tokens", "text_tokens", prefix="mixture.")
         if self.short_captions + self.long_captions > 1:
             raise UserError(
                 f"mixture.short_captions and mixture.long_captions are shares of the same images and exceed 1: {self.short_captions:g} + "
                 f"{self.long_captions:g}"
             )
-        for name in KINDS:
-            if getattr(self, name) < 0:
-                raise UserError(f"mixture.{name} must not be negative, not {getattr(self, name)}")
         if bool(self.phases) != bool(self.batch_size):
             raise UserError("mixture.phases and mixture.batch_size belong together: give both, or neither")
         if self.phases:
@@ -102,6 +102,8 @@ class MixedBatch:
     flow: FlowBatch | None
     understanding: Conversations | None
     text: Conversations | None
+    scale: Scale = ALIKE
+    """How much each kind counts in the batch's update."""
 
 
 class Mixture:
@@ -148,6 +150,7 @@ class Mixture:
             flow=None if "generation" in out else flow,
             understanding=None if "understanding" in out else understanding,
             text=None if "text" in out else text,
+            scale=self.schedule.scale(step),
         )
 
     def _flow(self, rows: np.ndarray, rng: StepRng) -> FlowBatch:
@@ -183,7 +186,7 @@ class Mixture:
                 chosen = [Question(question=DESCRIBE, answer=captions[rng.numpy.integers(len(captions))], kind="caption")]
             else:
                 questions = self.scenes.questions(int(row))
-                chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns]]
+                chosen = [questions[int(i)] for i in rng.numpy.permutation(len(questions))[: self.settings.turns or None]]
             built.append(dialogue(chosen, self.processor, self.settings.conversation_tokens))
         pixels, features = self.scenes.pixels(rows)[:, None], self._features(rows)
         padded = pad_conversations(built, self.settings.conversation_tokens, self.processor.pad_id, pixels)

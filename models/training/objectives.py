@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+from jfeval.models.training.checks import below_one, finite, not_negative, positive
 from jfeval.models.training.part import ADDED
 
 IGNORED = -100
@@ -41,16 +42,23 @@ class FlowSettings:
     was never trained; shuffled, the own encoder's features in an order of positions drawn anew for every image."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prompt_dropout < 1:
-            raise UserError(f"prompt_dropout must lie in [0, 1), not {self.prompt_dropout}")
-        if self.time_scale <= 0:
-            raise UserError(f"time_scale must be positive, not {self.time_scale}")
-        if self.repa_weight < 0:
-            raise UserError(f"repa_weight must not be negative, not {self.repa_weight}")
+        below_one(self, "prompt_dropout", prefix="flow.")
+        finite(self, "time_location", prefix="flow.")
+        positive(self, "time_scale", prefix="flow.")
+        not_negative(self, "repa_weight", "repa_block", "repa_width", prefix="flow.")
 
     def block(self, depth: int) -> int:
-        """Return the aligned block of a language model of ``depth`` blocks, counted from 1."""
-        return self.repa_block or max(1, depth // 4)
+        """Return the aligned block of a language model of ``depth`` blocks, counted from 1.
+
+        Raises:
+            UserError: There is no such block.
+        """
+        chosen = self.repa_block or max(1, depth // 4)
+        if not 1 <= chosen <= depth:
+            raise UserError(
+                f"flow.repa_block = {chosen}, but the language model has the blocks 1 to {depth}; 0 takes a quarter of the depth"
+            )
+        return chosen
 
 
 def logit_normal_times(n: int, settings: FlowSettings, generator: torch.Generator) -> Tensor:
@@ -84,6 +92,18 @@ def alignment_loss(projected: Tensor, target: Tensor) -> Tensor:
     Source: paper equation 5.
     """
     return -F.cosine_similarity(projected.float(), target.detach().float(), dim=-1).mean()
+
+
+def velocity_loss(predicted: Tensor, velocity: Tensor) -> Tensor:
+    """Compute the mean over all numbers of ``(predicted - velocity)^2``.
+
+    Args:
+        predicted: v(z_t, t), (B, C, h, w).
+        velocity: x - z_0, of the same shape; see `interpolate`.
+
+    Source: paper equation 4.
+    """
+    return F.mse_loss(predicted.float(), velocity)
 
 
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +178,7 @@ def flow_losses(
     z, direction = interpolate(batch.latents, batch.noise, batch.t)
     collect = settings.block(model.config.language.num_hidden_layers) if head is not None else None
     velocity, states = model.velocity(z, batch.t, batch.prompts, collect=collect)
-    flow = F.mse_loss(velocity.float(), direction)
+    flow = velocity_loss(velocity, direction)
     if head is None or states is None:
         return flow, flow.new_zeros(())
     with torch.no_grad():
@@ -188,7 +208,7 @@ class Conversations:
 
 
 def autoregressive_loss(model: JanusFlow, batch: Conversations) -> Tensor:
-    """Compute the mean negative log-likelihood of the targets, in nats per token.
+    """Compute ``-1/n sum_i log P(x_i | x_1 ... x_{i-1})`` over the n targets x_i of the batch, in nats per token.
 
     Only answers are targets, so questions and images carry no loss. Source: paper equation 2.
     """

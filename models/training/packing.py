@@ -17,6 +17,7 @@ from torch import Tensor
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.training.objectives import IGNORED
+from jfeval.models.training.ratios import ALIKE, Scale
 
 READ, DRAWN = 1, 2
 """What stands at a token's place instead of a token's embedding: a picture that is read, or time and latents of one that is drawn."""
@@ -76,6 +77,8 @@ class PackedBatch:
     """(G, C, h, w)."""
     order: Tensor | None
     """(G, N), see `Piece.order`."""
+    scale: Scale = ALIKE
+    """How much each kind counts in the batch's update."""
 
     def mask(self) -> Tensor:
         """Return which columns each may attend to, (R, 1, T, T) bool: itself, and the visible ones before it in its piece."""
@@ -109,14 +112,15 @@ def arranged(lengths: Sequence[int], room: int) -> list[list[int]]:
     return rows
 
 
-def pack(pieces: Sequence[Piece], room: int, pad_id: int, *, isolate: bool) -> PackedBatch:
+def pack(pieces: Sequence[Piece], room: int, pad_id: int, *, isolate: bool, scale: Scale = ALIKE) -> PackedBatch:
     """Lay pieces into rows; see `arranged`.
 
     Args:
         pieces: The samples of one batch.
         room: Tokens per row.
         pad_id: Fills what is left.
-        isolate: Whether pieces of one row see one another and share its positions.
+        isolate: Whether pieces of one row see themselves only and count positions of their own.
+        scale: See `PackedBatch`.
     """
     rows = arranged([len(piece) for piece in pieces], room)
     shape = (len(rows), room)
@@ -153,6 +157,7 @@ def pack(pieces: Sequence[Piece], room: int, pad_id: int, *, isolate: bool) -> P
         t=torch.tensor([p.t for p in drawn]),
         noise=torch.stack([p.noise for p in drawn if p.noise is not None]) if drawn else torch.empty(0),
         order=torch.stack(orders) if orders else None,
+        scale=scale,
     )
 
 

@@ -21,6 +21,21 @@ class Counts(NamedTuple):
     text: int
 
 
+class Scale(NamedTuple):
+    """How much a batch's mean loss of each kind counts: the samples of the kind it holds, over those of an average batch of its update.
+
+    The mean over an update's batches of the scaled losses is then, by kind, the mean over batches weighted by their samples; where all
+    hold equally many, every scale is 1.
+    """
+
+    understanding: float = 1.0
+    generation: float = 1.0
+    text: float = 1.0
+
+
+ALIKE = Scale()
+"""Every batch of an update counts alike."""
+
 KINDS = Counts._fields
 """The kinds of training data, in the order in which the paper writes its ratios (Janus writes text before generation)."""
 
@@ -38,7 +53,7 @@ class Phase:
     def __post_init__(self) -> None:
         """Refuse shares that are no shares."""
         shares = self.shares
-        if min(shares) < 0 or abs(sum(shares) - 1.0) > 1e-6:
+        if not (min(shares) >= 0 and abs(sum(shares) - 1.0) <= 1e-6):  # so that NaN is refused as well
             raise UserError(f"the shares understanding {shares[0]}, generation {shares[1]} and text {shares[2]} must be >= 0 and sum to 1")
         if self.until < 0:
             raise UserError(f"a phase's until must not be negative, not {self.until}")
@@ -91,6 +106,12 @@ class Schedule:
         """Return how many samples of each kind batch number ``batch`` (from 0) holds; they sum to the batch size."""
         return Counts(*(b - a for a, b in zip(self.before(batch), self.before(batch + 1), strict=True)))
 
+    def scale(self, batch: int) -> Scale:
+        """Return how much batch number ``batch`` counts in its update."""
+        first = batch - batch % self.accumulate
+        update = (b - a for a, b in zip(self.before(first), self.before(first + self.accumulate), strict=True))
+        return Scale(*(n * self.accumulate / total if total else 1.0 for n, total in zip(self.counts(batch), update, strict=True)))
+
 
 class Fixed:
     """The same counts in every batch."""
@@ -105,6 +126,10 @@ class Fixed:
     def counts(self, batch: int) -> Counts:  # noqa: ARG002 - the same for every batch
         """Return how many samples of each kind any batch holds."""
         return self.fixed
+
+    def scale(self, batch: int) -> Scale:  # noqa: ARG002 - the same for every batch
+        """Return that every batch counts alike."""
+        return ALIKE
 
 
 def _apportioned(total: int, shares: tuple[float, float, float]) -> Counts:

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from jfeval.errors import UserError
+from jfeval.errors import unknown
+from jfeval.models.training.checks import positive
 from jfeval.models.training.data import Question
+from jfeval.models.training.ratios import KINDS
 from jfeval.pictures import MAX_PIXELS
 
 
@@ -36,9 +38,10 @@ class Source:
     """Names of the columns."""
 
     def __post_init__(self) -> None:
-        """Refuse weights that no mixture can have."""
-        if self.weight <= 0:
-            raise UserError(f"source {self.name!r}: weight must be positive, not {self.weight}")
+        """Refuse kinds that do not exist and weights that no mixture can have."""
+        if self.kind not in KINDS:
+            raise unknown(f"kind of source {self.name!r}", self.kind, KINDS)
+        positive(self, "weight", prefix=f"source {self.name!r}: ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Row:
     """One usable row."""
 
     id: str
-    """Source and place, for error messages."""
+    """Source, place in its endless order, and number in its files; for error messages."""
     image: Image.Image | None = None
     captions: tuple[str, ...] = ()
     questions: tuple[Question, ...] = ()

@@ -7,7 +7,8 @@ A source is a folder of Parquet or JSON Lines files, or a dataset's id on the hu
     text            text
 
 Place n of a source's endless order is a pure function of (source, seed, n), so a resumed training needs no saved position. A row that
-cannot be used is counted and named, and its place is taken by the next good one; too many stop the run.
+cannot be used is counted once and named by its number in the source's files, and its place is taken by the next good one; too many such
+rows stop the run.
 """
 
 import itertools
@@ -23,10 +24,12 @@ import pyarrow as pa
 from PIL import Image
 
 from jfeval.errors import UserError
+from jfeval.models.training.checks import not_negative
 from jfeval.models.training.data import Sampler
 from jfeval.models.training.part import Part, coerce
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.rows import Row, Source, usable
+from jfeval.models.training.skipped import Skipped
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +46,12 @@ class SourcesSettings:
 
     sources: tuple[Source, ...]
     max_skipped: int = 20
-    """Rows of one source that may be unusable before the run stops."""
+    """Different rows of one source that may be unusable before the run stops, whatever it was resumed from."""
 
     def __post_init__(self) -> None:
         """Refuse two sources of one name."""
         coerce(self, "sources", Source)
+        not_negative(self, "max_skipped")
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names) or not names:
             raise UserError(f"sources need different names, at least one; got {names}")
@@ -124,7 +128,15 @@ def _unreadable(source: Source, error: BaseException) -> UserError:
 class Reader:
     """One source's endless order of rows."""
 
-    def __init__(self, source: Source, *, seed: int, max_skipped: int, check: Callable[[Row], None] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        seed: int,
+        max_skipped: int,
+        check: Callable[[Row], None] | None = None,
+        known: Skipped | None = None,
+    ) -> None:
         """Open a source.
 
         Args:
@@ -132,16 +144,24 @@ class Reader:
             seed: Draws its order.
             max_skipped: Unusable rows after which reading stops.
             check: Raises ValueError for a row that is well-formed and yet unusable, such as one that is too long.
+            known: The unusable rows met before, where new ones are noted too.
+
+        Raises:
+            UserError: There is nothing to read, or too many rows are known to be unusable.
         """
         self.source, self.seed, self.max_skipped, self.check = source, seed, max_skipped, check
-        self.skipped: list[str] = []
-        """One line per unusable row: source, place and reason."""
+        self._known = known if known is not None else Skipped()
+        self._stop_at_too_many()
         self._data = _open(source)
         self._rows = 0 if source.streaming else len(self._data)
         self._order = Sampler(self._rows, 1, seed) if self._rows else None
-        self._stream: Iterator[Mapping[str, Any]] | None = None
+        self._stream: Iterator[tuple[int, Mapping[str, Any]]] | None = None
         self._at, self._held = 0, None
-        self._bad: set[int] = set()
+
+    @property
+    def skipped(self) -> list[str]:
+        """Return a line per unusable row: source, number in its files and reason."""
+        return self._known.of(self.source.name)
 
     def row(self, place: int) -> Row:
         """Return the row at a place of the endless order, or the next good one after it.
@@ -149,31 +169,36 @@ class Reader:
         Raises:
             UserError: Too many rows are unusable, or there is none.
         """
-        for tried in range(self.max_skipped + 1):
-            raw = self._raw(place + tried)
+        name = self.source.name
+        for at in range(place, place + 2 * self.max_skipped + 1):  # the end of one epoch and the beginning of the next may be the same rows
+            number, raw = self._raw(at)
+            if (name, number) in self._known:
+                continue
             try:
-                row = usable(raw, self.source, f"{self.source.name}:{place + tried}")
+                row = usable(raw, self.source, f"{name}:{at} (row {number})")
                 if self.check is not None:
                     self.check(row)
                 return row
             except (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError) as error:
-                self._skip(place + tried, error)
-        raise UserError(f"source {self.source.name!r}: {self.max_skipped + 1} rows on end are unusable; {self.skipped[-1]}")
+                self._skip(number, error)
+        raise UserError(f"source {name!r}: {2 * self.max_skipped + 1} rows on end are unusable; {self.skipped[-1]}")
 
-    def _skip(self, place: int, error: Exception) -> None:
-        if place in self._bad:
-            return
-        self._bad.add(place)
-        self.skipped.append(f"{self.source.name} row {place}: {type(error).__name__}: {str(error)[:200]}")
-        log.warning("skipped %s", self.skipped[-1])
-        if len(self._bad) > self.max_skipped:
+    def _skip(self, number: int, error: Exception) -> None:
+        log.warning("skipped %s", self._known.add(self.source.name, number, error))
+        self._stop_at_too_many()
+
+    def _stop_at_too_many(self) -> None:
+        if len(self.skipped) > self.max_skipped:
+            listed = f"; all are listed in {self._known.file}; delete it once they are mended" if self._known.file is not None else ""
             raise UserError(
-                f"more than {self.max_skipped} unusable rows in {self.source.name!r}: {'; '.join(self.skipped[:3])} ..."
-            ) from error
+                f"more than {self.max_skipped} unusable rows in {self.source.name!r}: {'; '.join(self.skipped[:3])} ...{listed}"
+            )
 
-    def _raw(self, place: int) -> Mapping[str, Any]:
+    def _raw(self, place: int) -> tuple[int, Mapping[str, Any]]:
+        """Return the row at a place, with its number in the source's files."""
         if self._order is not None:
-            return self._data[int(self._order.between(place, place + 1)[0])]
+            number = int(self._order.between(place, place + 1)[0])
+            return number, self._data[number]
         if not self.source.streaming:
             raise UserError(f"source {self.source.name!r} is empty")
         if self._held is not None and place == self._at - 1:
@@ -189,8 +214,8 @@ class Reader:
             if self._at == place + 1:
                 return self._held
 
-    def _from(self, place: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the stream's rows from a place on, epoch after epoch, each block of rows in an order of its own."""
+    def _from(self, place: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the stream's rows and their numbers from a place on, epoch after epoch, each block of rows in an order of its own."""
         epoch = 0
         while True:
             if self._rows:
@@ -200,7 +225,7 @@ class Reader:
             while held := list(itertools.islice(rows, _BLOCK)):
                 count += len(held)
                 order = np.random.default_rng([self.seed, epoch, block]).permutation(len(held))
-                yield from (held[int(i)] for i in order[offset:])
+                yield from ((block * _BLOCK + int(i), held[int(i)]) for i in order[offset:])
                 block, offset = block + 1, 0
             if not self._rows:  # the end of an epoch was met for the first time, perhaps by a place that lies beyond it
                 self._rows = place - place % _BLOCK + count if count else sum(1 for _ in self._data)
@@ -215,13 +240,20 @@ class Kinds:
     """The sources of a recipe as three endless orders, one per kind, each mixed by weight."""
 
     def __init__(
-        self, settings: SourcesSettings, *, seed: int, kinds: Sequence[str] = KINDS, check: Callable[[Row], None] | None = None
+        self,
+        settings: SourcesSettings,
+        *,
+        seed: int,
+        kinds: Sequence[str] = KINDS,
+        check: Callable[[Row], None] | None = None,
+        known: Skipped | None = None,
     ) -> None:
         """Open the sources of the wanted kinds; see `Reader`.
 
         Raises:
             UserError: A wanted kind has no source.
         """
+        known = known if known is not None else Skipped()
         self._readers: dict[str, list[Reader]] = {}
         self._cycles: dict[str, np.ndarray] = {}
         for kind in kinds:
@@ -229,7 +261,7 @@ class Kinds:
             if not chosen:
                 raise UserError(f"the mixture asks for {kind}, but no source is of that kind")
             self._readers[kind] = [
-                Reader(source, seed=seed + k, max_skipped=settings.max_skipped, check=check) for k, source in enumerate(chosen)
+                Reader(source, seed=seed + k, max_skipped=settings.max_skipped, check=check, known=known) for k, source in enumerate(chosen)
             ]
             self._cycles[kind] = _cycle([source.weight for source in chosen])
 

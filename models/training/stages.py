@@ -5,7 +5,8 @@ that too. Each stage starts from the averaged weights of the one before; the VAE
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,23 @@ from jfeval.models.training.data import Scenes, seeded
 from jfeval.models.training.encoders import (
     LatentEncoder,
     alignment_target,
+    fill,
     load_stage,
     read_through_latents,
+    reading_of,
     save_stage,
 )
 from jfeval.models.training.features import open_features
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.kept import kept_beside
 from jfeval.models.training.latents import LATENTS_FILE
-from jfeval.models.training.loop import fit
+from jfeval.models.training.loop import check_processes, fit
 from jfeval.models.training.mixture import Mixture
 from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.part import Part
 from jfeval.models.training.ratios import KINDS
+from jfeval.models.training.recipe import Recipe
+from jfeval.models.training.skipped import SKIPPED_FILE, Skipped
 from jfeval.models.training.snapshots import checkpoints, companion, load_checkpoint, plain_processor
 from jfeval.models.training.sources import SOURCES_FILE, read_settings
 from jfeval.models.training.stream import PackedObjective, StreamMixture
@@ -66,6 +71,23 @@ def assemble(settings: StageSettings, part: Part) -> JanusFlow:
     return model
 
 
+def _start(settings: StageSettings, part: Part) -> JanusFlow:
+    """Load the model that an earlier stage trained.
+
+    Raises:
+        UserError: The settings ask for a model of another form.
+    """
+    model = load_stage(part.inputs["start"])
+    plain = {item.name: item.default for item in fields(StageSettings)}
+    for name, found in {"flow_width": model.config.flow.width, "understands_through": reading_of(model)}.items():
+        if getattr(settings, name) not in (plain[name], found):
+            raise UserError(
+                f"{part.name}: {name} = {getattr(settings, name)}, but the stage it starts from has {found}, and later stages keep that: "
+                f"leave {name} out, or set it in the first stage"
+            )
+    return model
+
+
 def attend_eagerly(model: JanusFlow) -> None:
     """Let both transformers attend by plain matrix products: on a CPU and over short sequences, fused attention is slower."""
     encoder = model.vision_und_enc_model
@@ -79,7 +101,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
 
     Where alignment aims at the pre-trained encoder instead of the model's own, ``contrastive`` is an input of every stage.
     """
-    model = load_stage(part.inputs["start"]) if "start" in part.inputs else assemble(settings, part)
+    model = _start(settings, part) if "start" in part.inputs else assemble(settings, part)
     streamed = (part.inputs["data"] / SOURCES_FILE).is_file()
     if not streamed and part.ranks.device(settings.loop.device) == "cpu":
         attend_eagerly(model)
@@ -96,8 +118,10 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
     if evaluate is not None:
         vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
-    if part.ranks.size > 1:
-        _check_processes(settings, part, streamed=streamed, evaluates=evaluate is not None)
+    if part.ranks.size > 1 and evaluate is not None and settings.loop.evaluate_every:
+        raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
+    if part.ranks.size > 1 and not streamed:
+        _check_kinds(part.name, settings)
     describe = companion(model, part.inputs["tokenizer"] / "tokenizer", part.inputs["vae"] / VAE_FOLDER)
     size = float(sum(p.numel() for p in model.parameters()))
     options: dict[str, Any] = {"signature": part.hash, "evaluate": evaluate, "companion": describe, "ranks": part.ranks}
@@ -127,14 +151,31 @@ def note_learned(settings: StageSettings, part: Part, found: Mapping[str, Mappin
     write_learned(part.folder, [*before, Learned(stage=part.name, updates=settings.loop.steps, samples=samples, skipped=skipped)])
 
 
-def _check_processes(settings: StageSettings, part: Part, *, streamed: bool, evaluates: bool) -> None:
-    """Refuse what several processes cannot do.
+def check_stages(recipe: Recipe, processes: int, wanted: Callable[[str], bool]) -> None:
+    """Check, before the first part is made, that so many processes can train a recipe's stages.
+
+    Args:
+        recipe: The parts.
+        processes: How many train together.
+        wanted: Tells by name whether a stage is to be trained.
 
     Raises:
-        UserError: The stage evaluates itself, or its batches do not all run through the language model equally often.
+        UserError: naming the first stage that they cannot train.
     """
-    if evaluates and settings.loop.evaluate_every:
-        raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
+    kinds = {plan.name: plan.kind for plan in recipe.parts}
+    for plan in recipe.parts:
+        if plan.kind == "stage" and wanted(plan.name):
+            check_processes(plan.name, plan.settings.loop, processes)
+            if processes > 1 and kinds.get(plan.inputs.get("data", "")) == "data":
+                _check_kinds(plan.name, plan.settings)
+
+
+def _check_kinds(name: str, settings: StageSettings) -> None:
+    """Refuse batches of decoded scenes that do not all run through the language model equally often.
+
+    Raises:
+        UserError: Not every batch has every kind of its phase.
+    """
     m = settings.mixture
     rare = [
         f"{share:g} of {kind}"
@@ -142,9 +183,9 @@ def _check_processes(settings: StageSettings, part: Part, *, streamed: bool, eva
         for kind, share in zip(KINDS, phase.shares, strict=True)
         if 0 < share * m.batch_size < 1
     ]
-    if rare and not streamed:
+    if rare:
         raise UserError(
-            f"{part.name}: with several processes every batch needs every kind; {rare[0]} is less than one of {m.batch_size} samples"
+            f"{name}: with several processes every batch needs every kind; {rare[0]} is less than one of {m.batch_size} samples"
         )
 
 
@@ -194,13 +235,7 @@ def scenes_objective(
         seed=settings.loop.seed,
         accumulate=settings.loop.accumulate,
     )
-    config = model.config
-    expected = (config.flow.latent_channels, config.latent_size, config.latent_size)
-    if mixture.latents.shape[1:] != expected:
-        raise UserError(
-            f"the cached latents have shape {mixture.latents.shape[1:]}, the model draws {expected}: "
-            f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
-        )
+    _check_grid("cached", mixture.latents.shape[1:], model)
     return JanusFlowObjective(model, head, mixture, settings, target)
 
 
@@ -213,7 +248,13 @@ def stream_objective(
     settings: StageSettings,
     part: Part,
 ) -> JanusFlowObjective:
-    """Build the objective over packed samples of data sources."""
+    """Build the objective over packed samples of data sources.
+
+    Raises:
+        UserError: The VAE's latents are of another grid than the model's.
+    """
+    side = model.config.vision.image_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
+    _check_grid("VAE's", (vae.config["latent_channels"], side, side), model)
     mixture = StreamMixture(
         read_settings(part.inputs["data"]),
         processor,
@@ -223,8 +264,20 @@ def stream_objective(
         seed=settings.loop.seed,
         accumulate=settings.loop.accumulate,
         stride=part.ranks.size,
+        known=Skipped(part.folder / SKIPPED_FILE),
     )
     return PackedObjective(model, head, mixture, settings, target, vae, kept_beside(part.inputs["data"], settings.keep_gib))
+
+
+def _check_grid(whose: str, found: tuple[int, ...], model: JanusFlow) -> None:
+    """Refuse latents (C, h, w) that the model does not draw."""
+    config = model.config
+    expected = (config.flow.latent_channels, config.latent_size, config.latent_size)
+    if found != expected:
+        raise UserError(
+            f"the {whose} latents have shape {found}, the model draws {expected}: "
+            f"the VAE's reduction and the understanding encoder's patches (times {config.flow.patch}) must give one grid"
+        )
 
 
 def stage_target(model: JanusFlow, settings: StageSettings, part: Part) -> nn.Module | None:
@@ -262,7 +315,7 @@ def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> Ali
         head = AlignmentHead(width, settings.flow.repa_width or width, model.config.vision.width)
     before = part.inputs["start"] / HEAD_FILE if "start" in part.inputs else None
     if before is not None and before.is_file():
-        head.load_state_dict(load_file(before))
+        fill(head, load_file(before), f"keep flow.repa_width, the width of the alignment MLP in {before}, through all stages")
     return head
 
 

@@ -23,10 +23,11 @@ from jfeval.models.training.encoders import LatentEncoder
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.kept import Kept, weights_digest
 from jfeval.models.training.mixture import MixtureSettings, dialogue
-from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate
+from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate, velocity_loss
 from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forward_packed, pack
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.rows import Row
+from jfeval.models.training.skipped import Skipped
 from jfeval.models.training.sources import Kinds, SourcesSettings
 
 
@@ -40,6 +41,23 @@ def random_square(image: Image.Image, side: int, rng: np.random.Generator) -> Te
     left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
     cut = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
     return torch.from_numpy(np.asarray(cut, np.float32)).permute(2, 0, 1).div(127.5).sub(1.0)
+
+
+def shortened_prompt(caption: str, processor: Processor, limit: int) -> list[int]:
+    """Return a caption in chat form as at most ``limit`` tokens: what is too long loses its last tokens, and the form stays whole.
+
+    Raises:
+        UserError: There is no room for the form around one token.
+    """
+    ids, words = processor.generation_prompt(caption), processor.encode_more(caption)
+    keep = len(words)
+    while len(ids) > limit:
+        keep -= len(ids) - limit
+        shorter = processor.decode(words[: max(keep, 0)]).rstrip("\N{REPLACEMENT CHARACTER}")  # half a character says nothing
+        if not shorter:
+            raise UserError(f"mixture.prompt_tokens = {limit} has no room for the chat form around a caption; raise it")
+        ids = processor.generation_prompt(shorter)
+    return ids
 
 
 class StreamMixture:
@@ -56,6 +74,7 @@ class StreamMixture:
         seed: int,
         accumulate: int = 1,
         stride: int = 1,
+        known: Skipped | None = None,
     ) -> None:
         """Prepare.
 
@@ -68,13 +87,20 @@ class StreamMixture:
             seed: Seeds every sample's draws.
             accumulate: Batches per update.
             stride: From one wanted batch to the next, where several processes take turns.
+            known: Rows that are known to be unusable, and where others are noted.
+
+        Raises:
+            UserError: A setting is one of decoded scenes, or a wanted kind has no source.
         """
         if not settings.pack_to:
             raise UserError("data sources are packed: set mixture.pack_to, for example to 4096")
+        for name in ("describe", "short_captions", "long_captions"):
+            if getattr(settings, name):
+                raise UserError(f"mixture.{name} is for decoded scenes; rows of data sources are taken as they are, so set it to 0")
         self.processor, self.config, self.settings, self.flow, self.seed = processor, config, settings, flow, seed
         shares = settings.phases or (settings,)
         wanted = [kind for kind in KINDS if kind not in settings.leave_out and any(getattr(each, kind) for each in shares)]
-        self.kinds = Kinds(sources, seed=seed, kinds=wanted, check=self.fits)
+        self.kinds = Kinds(sources, seed=seed, kinds=wanted, check=self.fits, known=known)
         self.schedule = settings.schedule(accumulate)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._ahead: dict[int, Future[PackedBatch]] = {}
@@ -96,7 +122,8 @@ class StreamMixture:
         start, counts = self.schedule.before(step)._asdict(), self.schedule.counts(step)._asdict()
         wanted = [kind for kind in ("generation", "understanding", "text") if kind not in self.settings.leave_out]
         pieces = [self.piece(kind, place) for kind in wanted for place in range(start[kind], start[kind] + counts[kind])]
-        return pack(pieces, self.settings.pack_to, self.processor.pad_id, isolate=self.settings.isolate)
+        scale = self.schedule.scale(step)
+        return pack(pieces, self.settings.pack_to, self.processor.pad_id, isolate=self.settings.isolate, scale=scale)
 
     def piece(self, kind: str, place: int) -> Piece:
         """Return one sample as tokens."""
@@ -119,7 +146,7 @@ class StreamMixture:
                 raise ValueError(str(error)) from error
 
     def _conversation(self, row: Row) -> Piece:
-        tokens, places, targets = dialogue(row.questions[: self.settings.turns], self.processor, self.settings.conversation_tokens)
+        tokens, places, targets = dialogue(row.questions[: self.settings.turns or None], self.processor, self.settings.conversation_tokens)
         assert row.image is not None
         inserted = [READ if place else 0 for place in places]
         return Piece(
@@ -128,8 +155,8 @@ class StreamMixture:
 
     def _drawing(self, row: Row, rng: np.random.Generator) -> Piece:
         assert row.image is not None
-        config, length = self.config, self.settings.prompt_tokens
-        prompt = self.processor.generation_prompt(row.captions[int(rng.integers(len(row.captions)))])[:length]
+        config = self.config
+        prompt = shortened_prompt(row.captions[int(rng.integers(len(row.captions)))], self.processor, self.settings.prompt_tokens)
         pixels = random_square(row.image, config.vision.image_size, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         logit = self.flow.time_location + self.flow.time_scale * torch.randn((), generator=generator)
@@ -218,17 +245,11 @@ class PackedObjective(JanusFlowObjective):
         read = self._encoded("read", batch.read_pixels, model.vision_und_enc_model) if known else None
         out = forward_packed(model, batch, z, collect=collect, read_features=read)
         parts: dict[str, Tensor] = dict(out.losses)
-        total = model.beg_of_und_embed.new_zeros(())
-        for name, weight in (("answers", s.answer_weight), ("text", s.text_weight)):
-            if name in parts:
-                total = total + weight * parts[name]
         if out.velocity is not None and direction is not None:
-            parts["flow"] = nn.functional.mse_loss(out.velocity.float(), direction)
-            total = total + parts["flow"]
+            parts["flow"] = velocity_loss(out.velocity, direction)
         if out.states is not None and self.head is not None:
             parts["repa"] = alignment_loss(self.head(out.states), self._features(batch))
-            total = total + s.flow.repa_weight * parts["repa"]
-        return total, {name: value.detach() for name, value in parts.items()}
+        return self.summed(parts, batch.scale)
 
     @torch.no_grad()
     def _latents(self, pixels: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from jfeval.errors import UserError
+from jfeval.models.training.checks import not_negative, positive
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.part import Part
@@ -53,6 +54,8 @@ class VaeSettings:
 
     def __post_init__(self) -> None:
         """Refuse sizes that diffusers would reject later, less clearly."""
+        positive(self, "batch_size", "image_size", "latent_channels")
+        not_negative(self, "l1", "l2", "edges", "kl", "latent_noise")
         if any(width % self.groups for width in self.widths):
             raise UserError(f"every width of {self.widths} must be a multiple of groups ({self.groups})")
         if self.image_size % 2 ** (len(self.widths) - 1):

@@ -111,6 +111,19 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_changes_nothing(tmp_path)
     assert all(torch.isfinite(p).all() for p in objective.module.parameters())
 
 
+def test_all_samples_of_such_a_batch_are_listed_in_a_file(tmp_path):
+    class Many(Regression):
+        def ids(self, batch):
+            return [f"row-{batch[0]}-{n}" for n in range(30)]
+
+    with pytest.raises(UserError, match=r"row-4-19 and 40 more; all are listed in .*not-finite\.txt") as raised:
+        fit("bad", Many(spoil_at=4), replace(SETTINGS, accumulate=2), tmp_path)
+    assert "row-5-0" not in str(raised.value)
+    said, *names = (tmp_path / "not-finite.txt").read_text().splitlines()
+    assert said.startswith("bad: loss nan and gradient norm")
+    assert names == [f"row-{step}-{n}" for step in (4, 5) for n in range(30)]
+
+
 def test_accumulation_averages_gradients(tmp_path):
     """Two half batches make the update of one whole batch when both halves are the same size."""
     parts, whole = Regression(), Regression()

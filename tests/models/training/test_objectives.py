@@ -1,3 +1,6 @@
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +8,8 @@ from torch import nn
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
+from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
+from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.objectives import (
     IGNORED,
     AlignmentHead,
@@ -16,7 +21,10 @@ from jfeval.models.training.objectives import (
     flow_losses,
     interpolate,
     logit_normal_times,
+    velocity_loss,
 )
+from jfeval.models.training.ratios import ALIKE, Scale
+from jfeval.models.training.stream import PackedObjective
 
 
 @pytest.fixture
@@ -61,6 +69,51 @@ def test_alignment_by_hand_and_no_gradient_to_the_target():
     assert projected.grad is not None
 
 
+def test_the_gradient_of_alignment_by_hand():
+    """d(-cos)/dp = -(t/|t| - cos p/|p|) / |p|; here |p| = 5, t/|t| = (1, 0), cos = 3/5, and a second position that is aligned already."""
+    projected = torch.tensor([[[3.0, 4.0], [0.0, 2.0]]], requires_grad=True)
+    alignment_loss(projected, torch.tensor([[[2.0, 0.0], [0.0, 5.0]]])).backward()
+    torch.testing.assert_close(projected.grad, torch.tensor([[[-0.128, 0.096], [0.0, 0.0]]]) / 2)
+
+
+def test_the_gradient_of_the_flow_loss_by_hand():
+    """d/dv mean (v - u)^2 = 2 (v - u) / n."""
+    predicted = torch.tensor([[[[1.0, 3.0]]]], requires_grad=True)
+    loss = velocity_loss(predicted, torch.tensor([[[[0.0, 1.0]]]]))
+    loss.backward()
+    assert loss.item() == 2.5
+    assert predicted.grad.flatten().tolist() == [1.0, 2.0]
+
+
+def test_the_gradient_of_the_autoregressive_loss_by_hand():
+    """d/dz = (softmax(z) - onehot) / n, for two targets of a vocabulary of two; the last place predicts nothing."""
+    logits = torch.tensor([[[0.0, math.log(3.0)], [0.0, 0.0], [5.0, 1.0]]], requires_grad=True)
+    model = SimpleNamespace(embed=lambda ids: ids, backbone=lambda *_: (logits, None), logits=lambda hidden: hidden)
+    ids = torch.tensor([[0, 1, 0]])
+    loss = autoregressive_loss(model, Conversations(ids=ids, valid=ids >= 0, targets=torch.tensor([[IGNORED, 1, 0]])))
+    loss.backward()
+    assert loss.item() == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    torch.testing.assert_close(logits.grad, torch.tensor([[[0.25, -0.25], [-0.5, 0.5], [0.0, 0.0]]]) / 2)
+
+
+def test_the_weighted_sum_by_hand(model):
+    settings = StageSettings(
+        loop=LoopSettings(steps=1, learning_rate=1.0), answer_weight=0.5, text_weight=0.25, flow=FlowSettings(repa_weight=2.0)
+    )
+    objective = JanusFlowObjective(model, None, None, settings)
+    parts = {
+        name: torch.tensor(value, requires_grad=True) for name, value in (("text", 8.0), ("flow", 1.0), ("repa", -0.5), ("answers", 4.0))
+    }
+    total, named = objective.summed(parts, ALIKE)
+    total.backward()
+    assert total.item() == 1.0 - 2 * 0.5 + 0.5 * 4.0 + 0.25 * 8.0
+    assert {name: part.grad.item() for name, part in parts.items()} == {"flow": 1.0, "repa": 2.0, "answers": 0.5, "text": 0.25}
+    assert {name: value.item() for name, value in named.items()} == {"flow": 1.0, "repa": -0.5, "answers": 4.0, "text": 8.0}
+    total, named = objective.summed({"flow": torch.tensor(1.0), "answers": torch.tensor(4.0)}, Scale(understanding=2.0, generation=0.5))
+    assert (total.item(), named["flow"].item(), named["answers"].item()) == (0.5 + 0.5 * 8.0, 0.5, 8.0)
+    assert PackedObjective.summed is JanusFlowObjective.summed
+
+
 def test_flow_loss_is_the_mean_squared_velocity_error(model):
     batch = flow_batch()
     loss, aligned = flow_losses(model, None, batch, FlowSettings())
@@ -85,6 +138,15 @@ def test_alignment_reads_the_chosen_block_and_spares_the_encoder(model):
 @pytest.mark.parametrize(("depth", "block"), [(24, 6), (6, 1), (2, 1)])
 def test_the_aligned_block_is_a_quarter_of_the_depth(depth, block):
     assert FlowSettings().block(depth) == block
+
+
+def test_a_block_that_is_not_there_is_refused(model):
+    assert FlowSettings(repa_block=4).block(4) == 4
+    with pytest.raises(UserError, match=r"flow\.repa_block = 5, but the language model"):
+        FlowSettings(repa_block=5).block(4)
+    settings = StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0), flow=FlowSettings(repa_block=5))
+    with pytest.raises(UserError, match=r"flow\.repa_block = 5"):
+        JanusFlowObjective(model, AlignmentHead(16, 16, 8), None, settings)
 
 
 def test_dropped_prompts_are_drawn_at_their_rate():

@@ -7,8 +7,10 @@ from jfeval.cli_make import train as train_command
 from jfeval.errors import UserError
 from jfeval.models.training.budget import budgets
 from jfeval.models.training.making import train
+from jfeval.models.training.ranks import Ranks
 from jfeval.models.training.ratios import Counts
 from jfeval.models.training.recipe import load_recipe
+from jfeval.models.training.stages import check_stages
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,16 @@ def test_published_settings_of_every_stage():
         assert (s.loop.schedule, s.loop.optimizer, s.loop.ema_warmup, s.mixture.pack_to) == ("constant", "adamw", False, 4096)
     frozen = {name: sorted(s.freeze) for name, s in stages.items()}
     assert frozen == {"stage1": ["language", "vision"], "stage2": ["vision"], "stage3": []}
+
+
+def test_every_stage_can_be_trained_by_eight_processes(tmp_path):
+    recipe = load_recipe("paper")
+    assert all(p.settings.loop.accumulate % 8 == 0 for p in recipe.parts if p.kind == "stage")
+    check_stages(recipe, 8, lambda _: True)
+    fewer = ["stage3.loop.accumulate=4"]
+    with pytest.raises(UserError, match="stage3: 4 batches per update cannot be dealt out to 8 processes"):
+        train("paper", tmp_path / "out", overrides=fewer, ranks=Ranks(size=8))  # before any part is made, which would ask for its path
+    check_stages(load_recipe("paper", fewer), 8, lambda name: name != "stage3")
 
 
 def test_memory_and_operations_are_of_the_right_size(paper):

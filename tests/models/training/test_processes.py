@@ -128,8 +128,11 @@ def test_processes_whose_batches_hold_different_kinds_learn_what_one_learns(made
     code, said = torchrun(recipe, tmp_path / "two", only="stage1", earlier=("data", "vae", "tokenizer", "lm", "contrastive"))
     assert code == 0, said
     assert_same_curve(curve(tmp_path / "one", "stage1"), curve(tmp_path / "two", "stage1"))
-    a, b = (weights(tmp_path / each / "stage1") for each in ("one", "two"))
+    train(recipe, tmp_path / "large", overrides=["stage1.mixture.batch_size=16", "stage1.loop.accumulate=1"])  # all of an update at once
+    assert_same_curve(curve(tmp_path / "one", "stage1"), curve(tmp_path / "large", "stage1"))
+    a, b, c = (weights(tmp_path / each / "stage1") for each in ("one", "two", "large"))
     assert (a - b).norm() < 4e-4 * a.norm()
+    assert (a - c).norm() < 4e-4 * a.norm()
 
 
 def test_batches_that_cannot_be_dealt_out_are_refused(recipe, begun):

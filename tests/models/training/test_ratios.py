@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from jfeval.errors import UserError
 from jfeval.models.training.mixture import MixtureSettings
-from jfeval.models.training.ratios import Counts, Fixed, Phase, Schedule
+from jfeval.models.training.ratios import ALIKE, Counts, Fixed, Phase, Scale, Schedule
 
 WARM = Phase(understanding=0.30, generation=0.50, text=0.20, until=10_000)
 REST = Phase(understanding=0.14, generation=0.80, text=0.06)
@@ -38,6 +38,15 @@ def test_phases_end_at_updates_not_at_batches():
     assert [schedule.counts(n).generation for n in range(8)] == [4] * 6 + [0, 0]
 
 
+def test_batches_count_by_their_samples_of_a_kind():
+    schedule = Schedule((Phase(understanding=0.375, generation=0.625),), 2, accumulate=4)
+    assert [schedule.counts(n)[:2] for n in range(4)] == [(1, 1), (1, 1), (0, 2), (1, 1)]
+    assert schedule.scale(0) == Scale(understanding=4 / 3, generation=4 / 5, text=1.0)  # one of three, and of five, in one of four batches
+    assert schedule.scale(2) == Scale(understanding=0.0, generation=8 / 5, text=1.0)
+    assert Schedule((Phase(understanding=0.5, generation=0.5),), 2, accumulate=4).scale(5) == ALIKE
+    assert Fixed(Counts(1, 2, 3)).scale(7) == ALIKE
+
+
 def test_fixed_counts():
     assert Fixed(Counts(1, 2, 3)).before(10) == Counts(10, 20, 30)
     assert MixtureSettings(generation=2, understanding=1, text=0).samples(10, 3) == Counts(understanding=30, generation=60, text=0)
@@ -49,6 +58,8 @@ def test_fixed_counts():
     [
         (lambda: Phase(understanding=0.5, generation=0.6), "sum to 1"),
         (lambda: Phase(understanding=-0.5, generation=1.5), "must be >= 0"),
+        (lambda: Phase(understanding=float("nan"), generation=1.0), "must be >= 0"),
+        (lambda: Phase(understanding=1.0, text=float("nan")), "must be >= 0"),
         (lambda: Schedule((REST, REST), 512), "must end at rising updates"),
         (lambda: Schedule((WARM,), 512), "the last one at 0"),
         (lambda: Schedule((WARM, WARM, REST), 512), "rising"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from jfeval.errors import UserError
 from jfeval.models.training import sources
 from jfeval.models.training.part import Part
 from jfeval.models.training.rows import Source, usable
+from jfeval.models.training.skipped import Skipped
 from jfeval.models.training.sources import Kinds, Reader, SourcesSettings, prepare_sources, read_settings
 
 
@@ -68,6 +70,34 @@ def test_a_corrupt_row_is_named_counted_once_and_replaced_by_the_next(tmp_path, 
     assert "UnidentifiedImageError" in reader.skipped[0]
     again = Reader(kind, seed=0, max_skipped=3)
     assert [shade(again.row(n)) for n in (5, 8)] == [seen[5], seen[8]]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_corrupt_rows_count_once_over_epochs_and_are_known_after_a_resume(tmp_path, streaming):
+    kind, file = source(drawings(tmp_path / "data", spoil=(4, 7)), streaming=streaming), tmp_path / "skipped.jsonl"
+    reader = Reader(kind, seed=0, max_skipped=2, known=Skipped(file))
+    for place in range(30):
+        row = reader.row(place)
+        name, at, number = re.fullmatch(r"(\w+):(\d+) \(row (\d+)\)", row.id).groups()
+        assert (name, int(number)) == ("s", shade(row))  # the shade is the row's number in the file
+        assert place <= int(at) <= place + 4
+    assert sorted(line.split(":")[0] for line in reader.skipped) == ["s row 4", "s row 7"]
+    with file.open("a") as opened:
+        opened.write('\n{"source": "s", "ro')  # a kill in the middle of a line
+    resumed = Reader(kind, seed=0, max_skipped=2, known=Skipped(file))
+    assert resumed.skipped == reader.skipped
+    assert [resumed.row(n).id for n in range(30, 40)] == [reader.row(n).id for n in range(30, 40)]
+    assert resumed.skipped == reader.skipped
+    Skipped(file).add("s", 9, ValueError("no caption"))
+    with pytest.raises(UserError, match=r"more than 2 unusable rows in 's': .*all are listed in .*skipped\.jsonl; delete it once"):
+        Reader(kind, seed=0, max_skipped=2, known=Skipped(file))
+
+
+def test_a_place_where_two_epochs_meet_may_have_all_corrupt_rows_twice(tmp_path):
+    for seed in range(6):
+        reader = Reader(source(drawings(tmp_path / "data", count=3, spoil=(0, 1)), streaming=False), seed=seed, max_skipped=2)
+        assert {shade(reader.row(n)) for n in range(9)} == {2}
+        assert len(reader.skipped) == 2
 
 
 def test_too_many_corrupt_rows_stop(tmp_path):

@@ -1,6 +1,9 @@
 """JanusFlow's stages, small, from a world on disk to a folder that draws and answers."""
 
 import json
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +20,17 @@ from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.making import train
 from jfeval.models.training.mixture import Mixture, MixtureSettings, dialogue
 from jfeval.models.training.objectives import IGNORED, FlowSettings
-from jfeval.models.training.stages import JanusFlowObjective, StageSettings, attend_eagerly, stage_processor
+from jfeval.models.training.part import Part
+from jfeval.models.training.stages import (
+    JanusFlowObjective,
+    StageSettings,
+    alignment_head,
+    alignment_target,
+    attend_eagerly,
+    stage_processor,
+    stream_objective,
+    train_stage,
+)
 
 
 def weights(made, part):
@@ -196,6 +209,44 @@ def test_a_caption_that_does_not_fit_is_not_taken_for_the_longest(made):
 def test_impossible_mixtures_are_refused(wrong, message):
     with pytest.raises(UserError, match=message):
         MixtureSettings(**wrong)
+
+
+def other_head(made, model):
+    settings = StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0), flow=FlowSettings(repa_width=24))
+    alignment_head(model, settings, Part(name="s", folder=made, inputs={"start": made / "stage1"}))
+
+
+def other_target(made, model):
+    alignment_target("contrastive", made / "contrastive" / "siglip", replace(model.config.vision, width=32), seed=0)
+
+
+def other_grid(made, model):
+    vae = SimpleNamespace(config={"block_out_channels": (8, 8, 8), "latent_channels": 4})
+    settings = StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0))
+    stream_objective(model, None, None, vae, None, settings, Part(name="s", folder=made))
+
+
+def other_model(made, model, **changes):
+    settings = StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0), **changes)
+    train_stage(settings, Part(name="s", folder=made, inputs={"start": made / "stage1"}))
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (other_head, r"layers.0.weight has shape \[16, 16\], and \[24, 16\] is needed; keep flow.repa_width"),
+        (other_target, "is needed; flow.repa_target = contrastive"),
+        (other_grid, r"the VAE's latents have shape \(4, 4, 4\), the model draws \(4, 8, 8\)"),
+        (partial(other_model, flow_width=12), "s: flow_width = 12, but the stage it starts from has 8"),
+        (
+            partial(other_model, understands_through="shared"),
+            "understands_through = shared, but the stage it starts from has contrastive",
+        ),
+    ],
+)
+def test_a_stage_of_another_form_is_refused(made, begin, message):
+    with pytest.raises(UserError, match=message):
+        begin(made, JanusFlow.from_pretrained(made / "stage1"))
 
 
 def test_only_known_parts_can_be_frozen():

@@ -5,15 +5,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.training.data import Question
 from jfeval.models.training.making import train
 from jfeval.models.training.mixture import MixtureSettings
 from jfeval.models.training.objectives import FlowSettings
 from jfeval.models.training.ratios import Phase
+from jfeval.models.training.rows import Row
 from jfeval.models.training.sources import read_settings
 from jfeval.models.training.stages import stage_processor
-from jfeval.models.training.stream import StreamMixture
+from jfeval.models.training.stream import StreamMixture, shortened_prompt
 
 PHASES = [{"understanding": 0.25, "generation": 0.5, "text": 0.25, "until": 2}, {"understanding": 0.5, "generation": 0.5}]
 
@@ -85,10 +89,68 @@ def test_a_batch_does_not_depend_on_what_was_drawn_before(made, whole):
 
 
 def test_a_conversation_that_is_too_long_is_skipped_and_named(made, whole):
-    from jfeval.errors import UserError
-
     with pytest.raises(UserError, match=r"no turn of a conversation fits|unusable rows in 'asked'|rows on end are unusable"):
         mixture(made, whole, conversation_tokens=20).make(0)
+
+
+def test_unusable_rows_are_noted_in_the_parts_folder_and_known_after_a_resume(made, tiny, tmp_path):
+    from jfeval.models.janusflow.vae import load_vae
+    from jfeval.models.training.janusflow_objective import StageSettings
+    from jfeval.models.training.loop import LoopSettings
+    from jfeval.models.training.part import Part
+    from jfeval.models.training.sources import SourcesSettings, prepare_sources
+    from jfeval.models.training.stages import stream_objective
+
+    def spoil(rows):
+        rows[1]["image"]["bytes"] = b"no picture"
+
+    (tmp_path / "data").mkdir()
+    scenes = tiny.write_world(tmp_path / "world", train=4, test=4, change=spoil) / "scenes"
+    source = {"name": "drawn", "kind": "generation", "path": str(scenes)}
+    prepare_sources(SourcesSettings(sources=[source], max_skipped=1), Part(name="data", folder=tmp_path / "data"))
+    mixture = MixtureSettings(generation=8, understanding=0, text=0, pack_to=200, prompt_tokens=80)
+    settings = StageSettings(loop=LoopSettings(steps=1, learning_rate=1.0), mixture=mixture)
+    model, vae = JanusFlow.from_pretrained(made / "stage1"), load_vae(made / "vae" / "vae")
+    part = Part(name="stage", folder=tmp_path, inputs={"data": tmp_path / "data"})
+    for before in ({}, {"drawn": 1}):
+        objective = stream_objective(model, None, None, vae, stage_processor(made / "tokenizer", model), settings, part)
+        assert {name: len(rows) for name, rows in objective.found()["skipped"].items()} == before
+        assert len(objective.stream.make(3).ids) == 8  # the fourth epoch and the fifth
+        named = [line.split(":")[0] for line in objective.found()["skipped"]["drawn"]]
+        assert named == ["drawn row 5"]  # two files of two rows stand before
+
+
+def test_a_long_caption_is_shortened_inside_the_chat_form(made, whole):
+    processor = mixture(made, whole).processor
+    caption = "a photo of a red square"
+    full, form = processor.generation_prompt(caption), processor.generation_prompt("a")
+    assert shortened_prompt(caption, processor, len(full)) == full
+    for limit in range(len(form), len(full)):
+        ids = shortened_prompt(caption, processor, limit)
+        said = processor.decode(ids)
+        assert len(form) <= len(ids) <= limit
+        assert said.endswith("Assistant:")
+        assert said.startswith("User: a")
+        assert caption.startswith(said.removeprefix("User: ").removesuffix("Assistant:").strip())
+    with pytest.raises(UserError, match=r"mixture\.prompt_tokens = 2 has no room for the chat form"):
+        shortened_prompt(caption, processor, 2)
+    drawn = mixture(made, whole, prompt_tokens=len(form)).piece("generation", 0)
+    assert len(drawn) == len(form) + 1 + 16
+
+
+def test_conversations_of_sources_keep_all_turns_where_none_are_cut(made, whole):
+    asked = tuple(Question(question=f"What is it {n}?", answer="red", kind="") for n in range(5))
+    row = Row(id="r", image=Image.new("RGB", (16, 16)), questions=asked)
+    end = mixture(made, whole).processor.end_id
+    for turns, expected in ((0, 5), (2, 2)):
+        piece = mixture(made, whole, turns=turns, conversation_tokens=2000)._conversation(row)
+        assert piece.targets.count(end) == expected
+
+
+@pytest.mark.parametrize("setting", ["describe", "short_captions", "long_captions"])
+def test_settings_of_decoded_scenes_are_refused(made, whole, setting):
+    with pytest.raises(UserError, match=f"mixture.{setting} is for decoded scenes"):
+        mixture(made, whole, **{setting: 0.5})
 
 
 def test_prompts_are_dropped_at_the_stated_rate(made, whole):
@@ -98,7 +160,5 @@ def test_prompts_are_dropped_at_the_stated_rate(made, whole):
 
 
 def test_given_parts_of_another_size_are_refused(recipe, tmp_path):
-    from jfeval.errors import UserError
-
     with pytest.raises(UserError, match=r"hidden_size 16 instead of 32"):
         train(recipe, tmp_path, only=["lm"], overrides=["lm.language.hidden_size=32"])
