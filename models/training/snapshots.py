@@ -49,12 +49,13 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(_CHECKPOINT))
 
 
-def load_checkpoint(checkpoint: Path, *, averaged: bool = True) -> JanusFlowPipeline:
+def load_checkpoint(checkpoint: Path, *, averaged: bool = True, device: str = "cpu") -> JanusFlowPipeline:
     """Load a checkpoint as a pipeline.
 
     Args:
         checkpoint: A folder ``step-...`` of a stage.
         averaged: Take the moving average of the weights, where one was kept, as the published model does.
+        device: Where to run it.
 
     Raises:
         UserError: It is no checkpoint of a stage, or what it refers to is gone.
@@ -74,8 +75,8 @@ def load_checkpoint(checkpoint: Path, *, averaged: bool = True) -> JanusFlowPipe
     for name, path in places.items():
         if not path.is_dir():
             raise UserError(f"the {name} of {checkpoint} is no longer at {path}; put it back, or mend {PIPELINE_FILE}")
-    vae = load_vae(places["vae"])
-    return JanusFlowPipeline(model.eval(), plain_processor(places["tokenizer"], model), vae)
+    vae = load_vae(places["vae"]).to(device)  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
+    return JanusFlowPipeline(model.to(device), plain_processor(places["tokenizer"], model), vae)
 
 
 def export_checkpoint(checkpoint: Path, out: Path, *, averaged: bool = True, dtype: torch.dtype = torch.float32) -> Path:

@@ -1,6 +1,7 @@
 """Checkpoints in the middle of a training: scored by another process, exported, and scored live."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -21,8 +22,6 @@ SAMPLER = {"num_steps": 2, "guidance_scale": 1.0}
 @pytest.fixture(scope="module")
 def paused(made, tmp_path_factory):
     """A stage that was stopped after two of its three updates, with a checkpoint of each."""
-    import shutil
-
     out = tmp_path_factory.mktemp("paused") / "out"
     shutil.copytree(made, out)
     shutil.rmtree(out / "stage2")
@@ -73,6 +72,59 @@ def test_watching_scores_every_checkpoint_once(paused, tmp_path):
     assert len(runs.metrics.query("headline")) == 2
     record = json.loads((tmp_path / "gqa-step00000002" / "run.json").read_text())
     assert record["model_identity"]["step"] == 2
+
+
+def test_watching_another_edition_and_seed(paused, tmp_path):
+    args = [str(paused), "--once", "--benchmark", "pope", "--limit", "6", "--edition", "shapes-small", "--seed", "3", "--device", "cpu"]
+    result = CliRunner().invoke(watch, [*args, "--out", str(tmp_path)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "pope-step00000001" / "run.json").read_text())
+    assert (record["edition"], record["seed"]) == ("shapes-small", 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--edition", "shpes"], "did you mean 'shapes'"),
+        (["--edition", "official", "--data", "nowhere"], "nowhere"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
+        (["--benchmark", "gpa"], "did you mean 'gqa'"),
+    ],
+)
+def test_what_cannot_be_watched_is_found_before_a_checkpoint_is_loaded(paused, tmp_path, monkeypatch, wrong, message):
+    monkeypatch.setattr("jfeval.models.training.snapshots.load_checkpoint", lambda *_, **__: pytest.fail("loaded"))
+    args = [str(paused), "--once", "--benchmark", "gqa", "--limit", "3", "--out", str(tmp_path), *wrong]
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(watch, args, catch_exceptions=False)
+
+
+def test_a_checkpoint_is_loaded_onto_the_device(paused):
+    pipeline = load_checkpoint(checkpoints(paused)[0], device="meta")
+    assert {pipeline.model.device.type, pipeline.vae.device.type} == {"meta"}
+
+
+def test_a_step_with_other_weights_is_scored_anew_and_anything_else_is_refused(paused, tmp_path, caplog):
+    pipeline = load_checkpoint(checkpoints(paused)[-1])
+
+    def score(**changes):
+        jfeval.evaluate(pipeline, ["gqa"], **{"limit": 3, "step": 5, "sampler": SAMPLER, "out": tmp_path, **changes})
+        return json.loads((tmp_path / "gqa-step00000005" / "run.json").read_text())["model_identity"]["weights"]
+
+    first = score()
+    assert score() == first
+    assert not caplog.records
+    with torch.no_grad():
+        next(pipeline.model.parameters()).add_(0.01)
+    assert score() != first
+    assert "gqa-step00000005 was drawn with other weights" in caplog.text
+    for change in ({"seed": 1}, {"sampler": {"num_steps": 3}}, {"name": "other"}):
+        with pytest.raises(UserError, match=r"Move that folder away, or keep the runs elsewhere \(`out` of jfeval.evaluate"):
+            score(**change)
+    jfeval.evaluate(pipeline, ["gqa"], limit=3, out=tmp_path)
+    with torch.no_grad():
+        next(pipeline.model.parameters()).add_(0.01)
+    with pytest.raises(UserError, match="Move that folder away"):  # outside a training nothing says that the old one is outdated
+        jfeval.evaluate(pipeline, ["gqa"], limit=3, out=tmp_path)
 
 
 def test_a_live_model_is_scored_in_anybodys_loop(paused, tmp_path):
