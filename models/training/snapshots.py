@@ -14,6 +14,7 @@ from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.processing import ImageProcessor, Processor
 from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
+from jfeval.models.training.checkpoints import CHECKPOINTS_FOLDER, complete
 from jfeval.models.training.encoders import VARIANT_WEIGHTS, empty_model, save_config, save_stage
 
 PIPELINE_FILE = "pipeline.json"
@@ -40,8 +41,7 @@ def plain_processor(tokenizer: Path, model: JanusFlow) -> Processor:
 
 def checkpoints(folder: Path) -> list[Path]:
     """List the whole checkpoints in a folder or its ``checkpoints``, oldest first."""
-    found = [p for place in (folder, folder / "checkpoints") for p in place.glob(f"{_CHECKPOINT}*") if (p / "state.json").is_file()]
-    return sorted(found, key=step_of)
+    return sorted((p for place in (folder, folder / CHECKPOINTS_FOLDER) for p in complete(place)), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -127,6 +127,49 @@ def test_a_step_with_other_weights_is_scored_anew_and_anything_else_is_refused(p
         jfeval.evaluate(pipeline, ["gqa"], limit=3, out=tmp_path)
 
 
+@pytest.fixture
+def begun(made, paused, tmp_path):
+    """The recipe, and a copy of the training that `paused` stopped."""
+    return made.parent / "recipe.yaml", shutil.copytree(paused.parent, tmp_path / "out")
+
+
+def test_a_begun_stage_goes_on_under_changed_settings(begun, caplog):
+    recipe, out = begun
+    change = {"only": ["stage2"], "overrides": ["stage2.loop.steps=4", "stage2.loop.learning_rate=5e-4"]}
+    with pytest.raises(UserError, match=r"stage2\.loop\.steps: 3 -> 4\); --force goes on from its last checkpoint"):
+        train(recipe, out, **change)
+    before = (out / "stage2" / "log.jsonl").read_text().splitlines()[:2]
+    caplog.set_level("INFO")
+    train(recipe, out, **change, force=True)
+    assert "stage2.loop.learning_rate: 0.001 -> 0.0005" in caplog.text
+    after = (out / "stage2" / "log.jsonl").read_text().splitlines()
+    assert after[:2] == before
+    assert [json.loads(line)["step"] for line in after] == [1, 2, 3, 4]
+    assert json.loads(after[2])["rate"] < 5e-4
+    noted = json.loads((out / "stage2" / "accepted.json").read_text())
+    assert [each["checkpoint"] for each in noted] == ["step-00000002"]
+    assert not (out / "stage2" / "checkpoints").exists()
+    assert not list(out.glob("*.before-*"))
+    caplog.clear()
+    train(recipe, out, **change)
+    assert "stage2: finished before, kept" in caplog.text
+
+
+def test_a_finished_stage_goes_on_from_a_checkpoint_that_is_still_there_or_is_made_anew_beside_the_old(begun, tmp_path):
+    recipe, out = begun
+    kept = shutil.copytree(out / "stage2" / "checkpoints", tmp_path / "kept")
+    train(recipe, out, only=["stage2"])
+    shutil.copytree(kept, out / "stage2" / "checkpoints")
+    train(recipe, out, only=["stage2"], overrides=["stage2.loop.steps=4"], force=True)
+    assert len(json.loads((out / "stage2" / "accepted.json").read_text())) == 1
+    for number in (1, 2):
+        old = (out / "stage2" / "model.safetensors").read_bytes()
+        train(recipe, out, only=["stage2"], overrides=[f"stage2.loop.steps={number}"], force=number == 1, anew=number == 2)
+        assert (out / f"stage2.before-{number}" / "model.safetensors").read_bytes() == old
+        assert not (out / "stage2" / "accepted.json").exists()
+        assert json.loads((out / "stage2" / "done.json").read_text())["results"]["text_samples"] == 2 * number
+
+
 def test_a_live_model_is_scored_in_anybodys_loop(paused, tmp_path):
     pipeline = load_checkpoint(checkpoints(paused)[-1])
     draw = pipeline.draw
