@@ -1,13 +1,17 @@
-"""What one does beside a training: score its checkpoints as they appear, and turn one into a model. Part of `jfeval.cli`."""
+"""Scoring a training while it goes on, from inside or beside it, and turning its checkpoints into models. Part of `jfeval.cli`."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jfeval.cli_options import FOLDER, data_option, edition_option, given, seed_option
 from jfeval.errors import UserError
+
+if TYPE_CHECKING:
+    from jfeval.models.training.recipe import Recipe
 
 _EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -83,6 +87,46 @@ def _score(checkpoint: Path, step: int, score: Callable[..., Mapping[str, float]
         return
     scores = score(pipeline, step=step)
     click.echo(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+
+def curve_of_stages(
+    recipe: "Recipe", only: Sequence[str], benchmarks: Sequence[str], out: Path, how: Mapping[str, Any]
+) -> Callable[[Any, str, int], Mapping[str, float]] | None:
+    """Return what scores the live pipelines of a recipe's stages, with runs in OUT/STAGE/runs; None where none is to be scored.
+
+    Args:
+        recipe: The recipe.
+        only: Names of the parts that are made; empty for all.
+        benchmarks: What `jfeval train` was given.
+        out: The training's folder.
+        how: `jfeval.live.evaluate`'s ``limit`` and ``edition``, where they were given.
+
+    Raises:
+        UserError: A stage evaluates itself and nothing says on what, or the other way round; or a benchmark cannot be asked.
+    """
+    every = {p.name: p.settings.loop.evaluate_every for p in recipe.parts if p.kind == "stage" and (not only or p.name in only)}
+    scored = [name for name, updates in every.items() if updates]
+    if not benchmarks:
+        if scored:
+            key = f"{scored[0]}.loop.evaluate_every"
+            raise UserError(f"{key} = {every[scored[0]]}, and nothing says on what: give --benchmark NAME, or {key}=0")
+        if how:
+            raise UserError(f"--{min(how)} says how a --benchmark is asked; give one")
+        return None
+    if not scored:
+        example = f"for example {next(iter(every))}.loop.evaluate_every=500" if every else "none is to be made"
+        raise UserError(f"--benchmark is for stages that evaluate themselves, and none does: {example}")
+    from jfeval.live import check_evaluation, evaluate
+
+    check_evaluation(benchmarks, **how)
+
+    def score(pipeline: Any, stage: str, step: int) -> Mapping[str, float]:  # noqa: ANN401 - a JanusFlowPipeline
+        import torch
+
+        with torch.compiler.set_stance("force_eager"):  # prompts and answers have many lengths, each of which would be compiled
+            return evaluate(pipeline, benchmarks, step=step, name=stage, out=out / stage / "runs", **how)
+
+    return score
 
 
 @click.command("export")

@@ -170,6 +170,33 @@ def test_a_finished_stage_goes_on_from_a_checkpoint_that_is_still_there_or_is_ma
         assert json.loads((out / "stage2" / "done.json").read_text())["results"]["text_samples"] == 2 * number
 
 
+def invoke_train(recipe, out, *args):
+    from jfeval.cli_make import train as command
+
+    return CliRunner().invoke(command, ["--recipe", str(recipe), "--out", str(out), "--only", "stage2", *args], catch_exceptions=False)
+
+
+def test_a_stage_draws_its_learning_curve(begun):
+    recipe, out = begun
+    every, asked = "stage2.loop.evaluate_every=1", ["--benchmark", "pope", "--limit", "6", "--edition", "shapes-small"]
+    with pytest.raises(UserError, match=r"stage2\.loop\.evaluate_every = 1, and nothing says on what: give --benchmark NAME"):
+        invoke_train(recipe, out, every)
+    with pytest.raises(UserError, match=r"none does: for example stage2\.loop\.evaluate_every=500"):
+        invoke_train(recipe, out, *asked)
+    with pytest.raises(UserError, match="--limit says how a --benchmark is asked"):
+        invoke_train(recipe, out, "--limit", "3")
+    with pytest.raises(UserError, match="did you mean 'shapes-small'"):
+        invoke_train(recipe, out, *asked[:-1], "shapes-smal", every)
+    assert "give one of them" in invoke_train(recipe, out, "--force", "--anew").output
+    result = invoke_train(recipe, out, "--anew", *asked, every)
+    assert result.exit_code == 0, result.output
+    assert [run.name for run in sorted((out / "stage2" / "runs").iterdir())] == [f"pope-step0000000{step}" for step in (1, 2, 3)]
+    record = json.loads((out / "stage2" / "runs" / "pope-step00000003" / "run.json").read_text())
+    assert (record["edition"], record["limit"], record["model"]) == ("shapes-small", 6, "stage2")
+    assert all("pope.pooled_f1" in json.loads(line) for line in (out / "stage2" / "log.jsonl").read_text().splitlines())
+    assert (out / "stage2.before-1" / "checkpoints").is_dir()
+
+
 def test_a_live_model_is_scored_in_anybodys_loop(paused, tmp_path):
     pipeline = load_checkpoint(checkpoints(paused)[-1])
     draw = pipeline.draw
