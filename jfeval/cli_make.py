@@ -1,11 +1,13 @@
 """The commands that make something: pictures, and models. Part of `jfeval.cli`; imports what it needs inside the commands."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from jfeval.cli_data import WORLD_MAKERS
-from jfeval.cli_options import FOLDER, load_model, model_options
+from jfeval.cli_options import FOLDER, edition_option, given, load_model, model_options
+from jfeval.cli_train import curve_of_stages
 from jfeval.errors import UserError
 
 
@@ -44,16 +46,35 @@ def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, 
 @click.option("--out", type=FOLDER, default=Path("train"), show_default=True, help="Folder for data, checkpoints and the result.")
 @click.option("--only", multiple=True, metavar="PART", help="Make this part only; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, trained and spent; make nothing.")
-@click.option("--force", is_flag=True, help="Make parts anew whose settings changed.")
+@click.option("--force", is_flag=True, help="Go on from the last checkpoint of parts whose settings changed; without one, as --anew.")
+@click.option("--anew", is_flag=True, help="Make parts anew whose settings changed; their old folders are renamed to PART.before-1 ...")
+@click.option(
+    "--benchmark", "benchmarks", multiple=True, metavar="NAME", help="What stages score every loop.evaluate_every; may be repeated."
+)
+@click.option("--limit", type=click.IntRange(1), help="Samples per benchmark.  [default: all]")
+@edition_option
 @click.argument("overrides", nargs=-1, metavar="[PART.KEY=VALUE]...")
-def train(*, recipe: str, out: Path, only: tuple[str, ...], dry_run: bool, force: bool, overrides: tuple[str, ...]) -> None:
+def train(
+    *,
+    recipe: str,
+    out: Path,
+    only: tuple[str, ...],
+    dry_run: bool,
+    force: bool,
+    anew: bool,
+    benchmarks: tuple[str, ...],
+    overrides: tuple[str, ...],
+    **asked: object,
+) -> None:
     """Train every part of a model from random weights.
 
-    Stopped, the same command continues, on any number of processes.
+    Stopped, the same command continues, on any number of processes. With --benchmark, stages score themselves every loop.evaluate_every
+    updates; `jfeval report OUT/STAGE/runs/*` draws the learning curve.
 
     \b
     jfeval train --recipe shapes
     jfeval train --recipe shapes --only vae vae.loop.steps=500
+    jfeval train --recipe shapes --benchmark geneval --limit 60 stage2.loop.evaluate_every=500
     jfeval train --recipe paper --dry-run
     torchrun --nproc-per-node 8 -m jfeval train --recipe paper
     """  # noqa: D301
@@ -61,12 +82,17 @@ def train(*, recipe: str, out: Path, only: tuple[str, ...], dry_run: bool, force
     from jfeval.models.training.ranks import joined
     from jfeval.models.training.recipe import load_recipe
 
+    if force and anew:
+        raise click.UsageError("--force goes on where --anew begins again; give one of them.")
+    checked = load_recipe(recipe, overrides)
+    evaluate = curve_of_stages(checked, only, benchmarks, out, given(asked))
     with joined() as ranks:
         if dry_run and ranks.first:
             from jfeval.models.training.budget import describe
 
-            for line in describe(load_recipe(recipe, overrides)):
+            for line in describe(checked):
                 click.echo(line)
-        made = make_parts(recipe, out, only=only, overrides=overrides, prepare=WORLD_MAKERS, dry_run=dry_run, force=force, ranks=ranks)
+        how: dict[str, Any] = {"prepare": WORLD_MAKERS, "evaluate": evaluate, "dry_run": dry_run, "force": force, "anew": anew}
+        made = make_parts(recipe, out, only=only, overrides=overrides, ranks=ranks, **how)
         if ranks.first:
             click.echo(made)

@@ -47,6 +47,7 @@ class BatchSize(click.ParamType):
 
 edition_option = click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]")
 seed_option = click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]")
+data_option = click.option("--data", type=FOLDER, help="Local folder of official data.")
 
 benchmark_options = together(
     click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]"),
@@ -56,7 +57,7 @@ benchmark_options = together(
     edition_option,
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
     seed_option,
-    click.option("--data", type=FOLDER, help="Local folder of official data."),
+    data_option,
     click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
     click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
     click.option("--overwrite", is_flag=True, help="Delete what the run folder holds and start anew."),

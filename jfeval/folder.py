@@ -22,6 +22,7 @@ _OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", 
 _MIN_FREE_BYTES = 16 * 2**20
 _KEPT = ("tokens", "token_seconds", "out_of_memory", "peak_memory_bytes", "peak_accelerator_bytes")
 """What a record's provenance keeps of earlier invocations."""
+_ADVICE = "Give another --out to keep both, or --overwrite to delete the stored run."
 
 
 def begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: float, engine: Engine = ALONE) -> None:
@@ -77,17 +78,24 @@ def _begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: f
     store.write_record(record)
 
 
-def check_same(store: Store, inputs: JsonObject, keys: Sequence[str] | None = None) -> None:
-    """Refuse to mix two runs in one folder."""
+def check_same(store: Store, inputs: JsonObject, keys: Sequence[str] | None = None, *, advice: str = _ADVICE) -> None:
+    """Refuse to mix two runs in one folder.
+
+    Args:
+        store: The folder's run.
+        inputs: What is asked.
+        keys: Compare only these.
+        advice: Ends the error: what whoever asked can do.
+
+    Raises:
+        UserError: They differ; names the keys.
+    """
     before = store.inputs()
     chosen = keys or sorted(before.keys() | inputs.keys())
     changed = changed_keys({k: before.get(k) for k in chosen}, {k: inputs.get(k) for k in chosen})
     if changed:
         listed = "\n  ".join(changed)
-        raise UserError(
-            f"{store.path} holds a run with other inputs; stored -> asked:\n  {listed}\n"
-            "Give another --out to keep both, or --overwrite to delete the stored run."
-        )
+        raise UserError(f"{store.path} holds a run with other inputs; stored -> asked:\n  {listed}\n{advice}")
 
 
 def claim(folder: Path) -> None:

@@ -183,6 +183,20 @@ def differences(expected: Mapping[str, Sequence[int]], table: Mapping[str, Tenso
     return problems + [f"mis-typed  {name}: expected floating point, found {table[name].dtype}" for name in wrong]
 
 
+def fitting_table(model: "JanusFlow", folder: Path) -> dict[str, TensorInfo]:
+    """List the tensors of a checkpoint folder, once they are known to be the model's; the weights themselves are not read.
+
+    Raises:
+        UserError: See `tensor_table`; or tensors are missing, unexpected or of another shape; all are listed by their published names.
+    """
+    table, expected = tensor_table(folder), published_shapes(model)
+    if problems := differences(expected, table):
+        raise UserError(
+            f"the weights in {folder} do not fit its config.json ({len(problems)} of {len(expected)} tensors):{shortened(problems)}"
+        )
+    return table
+
+
 def shortened(lines: Sequence[str]) -> str:
     """Return an indented list of bounded length."""
     more = f"\n  ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
@@ -199,13 +213,9 @@ def load_weights(model: "JanusFlow", folder: Path, *, dtype: torch.dtype | None 
         device: Where to put the weights.
 
     Raises:
-        UserError: Tensors are missing, unexpected, of another shape or hold NaN or infinity; all are listed by their published names.
+        UserError: See `fitting_table`; or tensors hold NaN or infinity.
     """
-    table, expected = tensor_table(folder), published_shapes(model)
-    if problems := differences(expected, table):
-        raise UserError(
-            f"the weights in {folder} do not fit its config.json ({len(problems)} of {len(expected)} tensors):{shortened(problems)}"
-        )
+    table = fitting_table(model, folder)
     broken: list[str] = []
     for portion in mapped(table):
         broken += assign(model, to_internal(portion), dtype=dtype, device=device)

@@ -20,7 +20,7 @@ from jfeval.models.janusflow.vae import VAE_FOLDER
 
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -121,7 +121,7 @@ def write_folder(
     if vae is not None and not (vae / "config.json").is_file():
         raise UserError(f"no VAE in {vae}: expected the folder of a diffusers AutoencoderKL")
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*_TOKENIZER_FILES, *PROCESSOR_FILES):
+    for name in (*TOKENIZER_FILES, *PROCESSOR_FILES):
         if (texts / name).is_file():
             shutil.copyfile(texts / name, out / name)
     for name, settings in zip(PROCESSOR_FILES, processor.published_settings(), strict=True):

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,30 @@ from jfeval.models.training.ranks import ALONE, Ranks
 from jfeval.models.training.sharding import like, stored_tensors, whole
 
 EMA_FILE = "ema.safetensors"
+CHECKPOINTS_FOLDER = "checkpoints"
+"""Where they lie in a part's folder, until the part is finished."""
+_STATE_FILE = "state.json"
+
+
+def complete(folder: Path) -> list[Path]:
+    """List the whole checkpoints in a folder, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if (p / _STATE_FILE).is_file())
+
+
+def foreign(folder: Path, signature: str) -> list[Path]:
+    """List the checkpoints in a folder that a training of this signature would refuse, oldest first."""
+    return [p for p in complete(folder) if _state(p)["signature"] != signature]
+
+
+def adopt(checkpoint: Path, signature: str) -> None:
+    """Let a training of this signature go on from a checkpoint."""
+    beside = checkpoint / f"{_STATE_FILE}.writing"
+    beside.write_text(json.dumps({**_state(checkpoint), "signature": signature}), "utf-8")
+    beside.replace(checkpoint / _STATE_FILE)
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / _STATE_FILE).read_text("utf-8"))
 
 
 class Checkpoints:
@@ -37,9 +62,6 @@ class Checkpoints:
             ranks: The processes that train; all save and load together, and the first one writes.
         """
         self.folder, self.signature, self.keep, self.companion, self.ranks = folder, signature, keep, companion, ranks
-
-    def _complete(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("step-*") if (p / "state.json").is_file())
 
     def save(self, step: int, seconds: float, module: nn.Module, optimizer: Optimizers, ema: Ema | None) -> None:
         """Write the state after `step` updates and drop checkpoints that are too old to keep."""
@@ -64,32 +86,39 @@ class Checkpoints:
         if self.companion is not None:
             self.companion(work)
         state = {"step": step, "seconds": seconds, "signature": self.signature, "ema_updates": ema.updates if ema else 0}
-        (work / "state.json").write_text(json.dumps(state), "utf-8")
+        (work / _STATE_FILE).write_text(json.dumps(state), "utf-8")
         shutil.rmtree(final, ignore_errors=True)
         work.rename(final)
-        for old in self._complete()[: -self.keep]:
+        for old in complete(self.folder)[: -self.keep]:
             shutil.rmtree(old)
 
     def load(self, module: nn.Module, optimizer: Optimizers, ema: Ema | None) -> tuple[int, float]:
         """Restore the newest checkpoint; return the updates done and the seconds spent, (0, 0.0) where there is none.
 
         Raises:
-            UserError: where the checkpoint belongs to other settings.
+            UserError: The checkpoint belongs to other settings, or holds something else than what is trained; names what.
         """
         if self.ranks.first:
             for leftover in self.folder.glob("writing-*"):
                 shutil.rmtree(leftover)
-        found = self._complete()
+        found = complete(self.folder)
         if not found:
             return 0, 0.0
         newest = found[-1]
-        state = json.loads((newest / "state.json").read_text("utf-8"))
+        state = _state(newest)
         if state["signature"] != self.signature:
-            raise UserError(f"{newest} was written under other settings; delete it, or run with --force to begin anew")
+            raise UserError(
+                f"{newest} was written under other settings; move it away, or go on from it all the same with `jfeval train --force`"
+            )
         _fill(module, load_file(newest / "model.safetensors"))
         optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu", mmap=True))
         if ema is not None:
-            ema.load(load_file(newest / EMA_FILE), state["ema_updates"])
+            if not (newest / EMA_FILE).is_file():
+                raise UserError(f"{newest} holds no moving average of the weights; go on from it with loop.ema=0")
+            try:
+                ema.load(load_file(newest / EMA_FILE), state["ema_updates"])
+            except ValueError as error:
+                raise UserError(f"{newest} holds the average of other weights than are trained: {error}") from error
         return state["step"], state["seconds"]
 
     def clear(self) -> None:

@@ -128,13 +128,20 @@ def fill(module: nn.Module, stored: Mapping[str, Tensor], mend: str) -> None:
     module.load_state_dict(stored)
 
 
-def save_stage(model: JanusFlow, folder: Path) -> None:
-    """Write a stage's model: in the published form where that has names for everything, in its own otherwise."""
+def save_stage(model: JanusFlow, folder: Path, *, dtype: torch.dtype = torch.float32, shard_bytes: int = 0) -> None:
+    """Write a stage's model: in the published form where that has names for everything, in its own otherwise.
+
+    Args:
+        model: The model.
+        folder: An existing folder.
+        dtype: Type of the stored weights.
+        shard_bytes: Largest weights file of the published form; 0 for its default.
+    """
     if not isinstance(model.vision_und_enc_model, LatentEncoder):
-        model.save_pretrained(folder, dtype=torch.float32)
+        model.save_pretrained(folder, dtype=dtype, shard_bytes=shard_bytes)
         return
     save_config(model, folder)
-    save_file({name: tensor.float().contiguous() for name, tensor in model.state_dict().items()}, folder / VARIANT_WEIGHTS)
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in model.state_dict().items()}, folder / VARIANT_WEIGHTS)
 
 
 def save_config(model: JanusFlow, folder: Path) -> None:

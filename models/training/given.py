@@ -1,14 +1,22 @@
-"""A part that somebody else trained: a language model, an understanding encoder, a VAE or a tokenizer in a folder."""
+"""A part that somebody else trained: a language model, an understanding encoder, a VAE, a tokenizer or a whole JanusFlow in a folder."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from jfeval.errors import UserError
-from jfeval.models.janusflow.config import LanguageConfig, VisionConfig
+from jfeval.models.janusflow.checkpoint import fitting_table
+from jfeval.models.janusflow.config import JanusFlowConfig, LanguageConfig, VisionConfig
+from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import language_config, vision_config
+from jfeval.models.training.card import LEARNED_FILE
+from jfeval.models.training.encoders import VARIANT_WEIGHTS
 from jfeval.models.training.part import NO_EFFECT, Part
+from jfeval.models.training.stages import HEAD_FILE
 
 _HASHED = {".safetensors", ".bin", ".json"}
 
@@ -17,12 +25,13 @@ _HASHED = {".safetensors", ".bin", ".json"}
 class GivenSettings:
     """Where a ready part lies and what it is."""
 
-    holds: Literal["lm", "siglip", "vae", "tokenizer"]
-    """What it is; later parts find it under this name."""
+    holds: Literal["lm", "siglip", "vae", "tokenizer", "model"]
+    """What it is; later parts find it under this name. A model, in the published form or as a stage writes it, is what a stage can start
+    from; its sizes are those of its own config.json."""
     path: str = field(default="", metadata=NO_EFFECT)
-    """Its folder in transformers' or diffusers' form; its contents, not its place, enter the hash."""
+    """Its folder, a model's in the published form, others in transformers' or diffusers'; its contents, not its place, enter the hash."""
     embedded: bool = False
-    """Take the VAE or the tokenizer of the embedded model instead of a folder."""
+    """Take the embedded model, or its VAE or tokenizer, instead of a folder."""
     origin: str = field(default="", metadata=NO_EFFECT)
     """Its published name, for people."""
     revision: str = field(default="unpinned", metadata=NO_EFFECT)
@@ -35,7 +44,9 @@ class GivenSettings:
     def __post_init__(self) -> None:
         """Refuse to take from the embedded model what it does not have in its first form."""
         if self.embedded and (self.path or self.holds in ("lm", "siglip")):
-            raise UserError("embedded: true gives the embedded model's vae or tokenizer; the rest of it is trained further, so name a path")
+            raise UserError(
+                "embedded: true gives the embedded model, its vae or its tokenizer; the rest is trained further, so name a path"
+            )
 
 
 def take_given(settings: GivenSettings, part: Part) -> dict[str, str]:
@@ -44,18 +55,51 @@ def take_given(settings: GivenSettings, part: Part) -> dict[str, str]:
     Raises:
         UserError: There is no folder, or what it holds has other sizes; names them.
     """
-    source = _source(settings, part.name)
+    source = source_of(settings, part.name)
+    for old in part.folder.iterdir():
+        if old.is_symlink():
+            old.unlink()
     if settings.holds == "lm":
         _same_sizes(part.name, source, asdict(settings.language), asdict(language_config(source)), ignored={"max_position_embeddings"})
     if settings.holds == "siglip":
         _same_sizes(part.name, source, asdict(settings.vision), asdict(vision_config(source)), ignored={"model_name", "mlp_ratio"})
-    link = part.folder / settings.holds
-    link.unlink(missing_ok=True)
-    link.symlink_to(source.resolve(), target_is_directory=True)
-    return {"content": contents(source), "from": settings.origin or settings.path or "the embedded model"}
+    if settings.holds == "model":
+        files = model_files(source)
+        for file in files:  # where a stage's own lie; the folder may hold anything else, such as another training's notes
+            (part.folder / file.name).symlink_to(file.resolve())
+    else:
+        files = [file for file in source.iterdir() if file.suffix in _HASHED]
+        (part.folder / settings.holds).symlink_to(source.resolve(), target_is_directory=True)
+    return {"content": contents(files), "from": settings.origin or settings.path or "the embedded model"}
 
 
-def _source(settings: GivenSettings, name: str) -> Path:
+def model_files(folder: Path) -> list[Path]:
+    """List what a stage that starts from a model reads: its weights and sizes, and what an earlier stage left beside them.
+
+    Raises:
+        UserError: The folder holds no JanusFlow, or weights of other sizes than its config.json says; names them.
+    """
+    config = JanusFlowConfig.from_file(folder)
+    if (folder / VARIANT_WEIGHTS).is_file():
+        weights = {folder / VARIANT_WEIGHTS}
+    else:
+        with torch.device("meta"):
+            model = JanusFlow(config)
+        weights = {info.file for info in fitting_table(model, folder).values()} | set(folder.glob("*.index.json"))
+    beside = [folder / name for name in ("config.json", LEARNED_FILE, HEAD_FILE)]
+    return [*sorted(weights), *(file for file in beside if file.is_file())]
+
+
+def source_of(settings: GivenSettings, name: str) -> Path:
+    """Return the folder that a given part is taken from.
+
+    Args:
+        settings: The part's.
+        name: The part's, for the error.
+
+    Raises:
+        UserError: None is named, or it is not there.
+    """
     if settings.embedded:
         from jfeval.models.shapes import WEIGHTS
 
@@ -74,10 +118,10 @@ def _same_sizes(name: str, source: Path, stated: dict, found: dict, *, ignored: 
         raise UserError(f"{name}: the model in {source} has {', '.join(different)}; change the part's sizes or its path")
 
 
-def contents(folder: Path) -> str:
-    """Return a sha256 over the weights and JSON files of a folder, names included."""
+def contents(files: Iterable[Path]) -> str:
+    """Return a sha256 over files, names included."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in folder.iterdir() if p.suffix in _HASHED):
+    for file in sorted(files):
         digest.update(file.name.encode() + b"\0")
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from jfeval.errors import UserError
 from jfeval.models.training.accumulation import forward_backward, joined
-from jfeval.models.training.checkpoints import Checkpoints
+from jfeval.models.training.checkpoints import CHECKPOINTS_FOLDER, Checkpoints
 from jfeval.models.training.checks import below_one, fraction, not_negative, positive
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.ema import Ema
@@ -222,16 +222,19 @@ def fit(
 
     Raises:
         PausedError: when the time limit was reached.
-        UserError: where the loss or a gradient is not finite, naming the samples of that update, all of them in a file.
+        UserError: where the loss or a gradient is not finite, naming the samples of that update, all of them in a file; or the checkpoint
+            does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device, module = ranks.device(settings.device), objective.module
     loss_of = _ready(name, objective, settings, device, ranks)
     optimizer = make_optimizer(settings, objective.groups(), getattr(objective, "matrices", list)())
     ema = Ema(module, settings.ema, warmup=settings.ema_warmup) if settings.ema else None
-    checkpoints = Checkpoints(folder / "checkpoints", signature, keep=settings.keep_checkpoints, companion=companion, ranks=ranks)
+    checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER, signature, keep=settings.keep_checkpoints, companion=companion, ranks=ranks)
     done, before = checkpoints.load(module, optimizer, ema)
     ranks.wait()  # nothing is written before everybody has read
+    if done > settings.steps:
+        raise UserError(f"{name}: {done} updates were done before, more than loop.steps = {settings.steps}; raise it, or begin anew")
     if done:
         log.info("%s goes on after %d of %d steps", name, done, settings.steps)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,7 +1,8 @@
 """Making the parts of a recipe, each once.
 
 Each part writes OUT/<name>/ with its result, ``settings.yaml``, ``log.jsonl`` and, when finished, ``done.json``. A finished part whose
-settings and inputs are the same is skipped; one that changed is an error that names the changed keys, unless the recipe is forced.
+settings and inputs are the same is skipped; one that changed is an error that names the changed keys, unless it is asked to go on under
+the new settings, or to be made anew (`jfeval.models.training.revising`).
 """
 
 import hashlib
@@ -18,14 +19,22 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from jfeval.errors import UserError, unknown
+from jfeval.models.training.checkpoints import CHECKPOINTS_FOLDER
 from jfeval.models.training.part import Part, flatten
 from jfeval.models.training.ranks import ALONE, Ranks
 from jfeval.models.training.recipe import PartPlan, Recipe, load_recipe, part_function
+from jfeval.models.training.revising import DONE_FILE, accepted, can_go_on, changes, go_on, set_aside
 
 log = logging.getLogger(__name__)
 
 DIVIDED = ("stage",)
 """Kinds of parts that several processes train together."""
+_IDENTITY_FILE = "identity.json"
+_ADVICE = "move that folder away, or write to another place"
+_TRAIN_ADVICE = (
+    "--force goes on from its last checkpoint where it has one and its inputs are the same, and else makes it anew; --anew makes it anew; "
+    "both keep the old folder where they make one; or give another --out"
+)
 
 
 def _identity(plan: PartPlan, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -48,17 +57,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> str:
-    """Say which keys differ."""
-    missing = "(absent)"
-    keys = sorted(k for k in old.keys() | new.keys() if old.get(k, missing) != new.get(k, missing))
-    lines = []
-    for key in keys:
-        before, after = (str(side.get(key, missing))[:60] for side in (old, new))
-        lines.append(f"{name}.{key}: " + ("that part was made anew" if key.startswith("inputs.") else f"{before} -> {after}"))
-    return "; ".join(lines)
-
-
 def _write(path: Path, text: str) -> None:
     """Write a file beside, then rename it."""
     beside = path.with_name(path.name + ".writing")
@@ -66,17 +64,15 @@ def _write(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def _make(plan: PartPlan, part: Part, identity: Mapping[str, Any], *, changed: bool) -> str:
+def _make(plan: PartPlan, part: Part, identity: Mapping[str, Any]) -> str:
     """Make one part and mark it done; return what later parts depend on.
 
     All processes train a stage; anything else is made by the first one, while the others wait.
     """
     ranks = part.ranks
     if ranks.first:
-        if changed:
-            shutil.rmtree(part.folder)
         part.folder.mkdir(parents=True, exist_ok=True)
-        _write(part.folder / "identity.json", json.dumps(identity, indent=1, sort_keys=True))
+        _write(part.folder / _IDENTITY_FILE, json.dumps(identity, indent=1, sort_keys=True))
         _write(part.folder / "settings.yaml", OmegaConf.to_yaml(OmegaConf.structured(plan.settings)))
     ranks.wait()
     if ranks.first or plan.kind in DIVIDED:
@@ -85,18 +81,18 @@ def _make(plan: PartPlan, part: Part, identity: Mapping[str, Any], *, changed: b
         if ranks.first:
             _finish(plan.name, part, results, time.monotonic() - started)
     ranks.wait()
-    done = _read_json(part.folder / "done.json")
+    done = _read_json(part.folder / DONE_FILE)
     if done is None:
-        raise UserError(f"{part.folder / 'done.json'}, which another process has just written, cannot be read; is the folder shared?")
+        raise UserError(f"{part.folder / DONE_FILE}, which another process has just written, cannot be read; is the folder shared?")
     return done["outcome"]
 
 
 def _finish(name: str, part: Part, results: Mapping[str, Any], seconds: float) -> None:
-    """Mark a part done."""
-    outcome = _digest([part.hash, results.get("content", "")])
+    """Mark a part done. One that went on under changed settings is not taken for one that was trained under these throughout."""
+    outcome = _digest([part.hash, results.get("content", ""), *accepted(part.folder)])
     done = {"hash": part.hash, "outcome": outcome, "wall_seconds": round(seconds, 1), "results": results}
-    _write(part.folder / "done.json", json.dumps(done, indent=1))
-    shutil.rmtree(part.folder / "checkpoints", ignore_errors=True)
+    _write(part.folder / DONE_FILE, json.dumps(done, indent=1))
+    shutil.rmtree(part.folder / CHECKPOINTS_FOLDER, ignore_errors=True)
     log.info("%s finished: %s", name, ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in results.items()))
 
 
@@ -122,8 +118,10 @@ def train(
     only: Sequence[str] = (),
     overrides: Sequence[str] = (),
     prepare: Mapping[str, Callable[[Path], None]] | None = None,
+    evaluate: Callable[[Any, str, int], Mapping[str, float]] | None = None,
     dry_run: bool = False,
     force: bool = False,
+    anew: bool = False,
     ranks: Ranks = ALONE,
 ) -> Path:
     """Make every part of a recipe that is not yet made, in order; return `out`.
@@ -134,8 +132,10 @@ def train(
         only: Names of the parts to make; empty for all. Their inputs must be finished.
         overrides: ``part.key=value``.
         prepare: World name to a function that writes its data, used where the data folder holds none.
+        evaluate: Scores a stage's live pipeline; see `Part.evaluate`.
         dry_run: Say what would be made, and make nothing.
-        force: Make changed parts anew instead of refusing.
+        force: Let a changed part go on from its last checkpoint, where it has one and its inputs are the same; make it anew otherwise.
+        anew: Make changed parts anew. Their old folders are renamed to NAME.before-1 and so on, here as with `force`.
         ranks: The processes that make them together, see `jfeval.models.training.ranks.joined`; all must call this.
 
     Raises:
@@ -144,7 +144,8 @@ def train(
     checked = load_recipe(recipe, overrides)
     threads = set_threads(checked.threads, ranks.local_size)
     log.info("recipe %s: %d parts, %d threads, written to %s", recipe, len(checked.parts), threads, out)
-    make_parts(checked, lambda name: out / name, only=only, prepare=prepare, dry_run=dry_run, force=force, ranks=ranks)
+    how: dict[str, Any] = {"evaluate": evaluate, "dry_run": dry_run, "force": force, "anew": anew, "ranks": ranks}
+    make_parts(checked, lambda name: out / name, only=only, prepare=prepare, advice=_TRAIN_ADVICE, **how)
     return out
 
 
@@ -157,6 +158,8 @@ def make_parts(
     evaluate: Callable[[Any, str, int], Mapping[str, float]] | None = None,
     dry_run: bool = False,
     force: bool = False,
+    anew: bool = False,
+    advice: str = _ADVICE,
     ranks: Ranks = ALONE,
 ) -> None:
     """Make every part of a checked recipe that is not yet made, in order.
@@ -168,7 +171,9 @@ def make_parts(
         prepare: World name to a function that writes its data.
         evaluate: Scores a stage's live pipeline; see `Part.evaluate`.
         dry_run: Make nothing.
-        force: Make changed parts anew.
+        force: Let changed parts go on.
+        anew: Make changed parts anew.
+        advice: What whoever asked can do about a changed part; ends the error.
         ranks: See `train`.
 
     Raises:
@@ -203,22 +208,27 @@ def make_parts(
             ranks=ranks,
         )
         ranks.wait()  # nobody writes while somebody looks
-        stored = _read_json(part.folder / "identity.json")
-        changed = stored is not None and stored != identity
-        done = _read_json(part.folder / "done.json")
+        stored = _read_json(part.folder / _IDENTITY_FILE)
+        changed = "" if stored is None else changes(stored, identity, plan.name)
+        continued = not anew and stored is not None and can_go_on(part.folder, stored, identity)
+        done = _read_json(part.folder / DONE_FILE)
         if done is not None and done["hash"] == part.hash:
             hashes[plan.name] = done["outcome"]
             log.info("%s: finished before, kept", plan.name)
             continue
-        if stored is not None and changed:
-            stale[plan.name] = f"{part.folder} was made with other settings ({_changes(stored, identity, plan.name)})"
-            if wanted and not force:
-                raise UserError(f"{stale[plan.name]}; use --force to make it anew, or another --out")
+        if changed:
+            stale[plan.name] = f"{part.folder} was made with other settings ({changed})"
+            if wanted and not (force or anew):
+                raise UserError(f"{stale[plan.name]}; {advice}")
         if dry_run or not wanted:
-            log.info("%s: to be made%s", plan.name, " anew" if changed else " (begun)" if stored else "")
+            log.info("%s: to be made%s", plan.name, "" if stored is None else " anew" if changed and not continued else " (begun)")
             continue
         ranks.wait()
-        hashes[plan.name] = _make(plan, part, identity, changed=changed)
+        if ranks.first and continued and force:
+            go_on(part, changed)
+        elif ranks.first and changed:
+            set_aside(part.folder)
+        hashes[plan.name] = _make(plan, part, identity)
 
 
 def settings_digest(recipe: Recipe) -> str:

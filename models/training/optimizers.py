@@ -49,7 +49,18 @@ class Optimizers:
         return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, divided as the parameters are."""
+        """Restore what `state_dict` returned, divided as the parameters are. Rates, decay and betas stay as this training has them.
+
+        Raises:
+            UserError: It is of other parameters, or of another optimiser.
+        """
+        sizes = [[len(group["params"]) for group in part.param_groups] for part in self.parts]
+        found = [[len(group["params"]) for group in stored["param_groups"]] for stored in state.values()]
+        if found != sizes:
+            raise UserError(
+                f"the checkpoint's optimiser updates groups of {found} tensors, and this training groups of {sizes}: loop.optimizer, or "
+                "what is frozen, has changed"
+            )
         for number, part in enumerate(self.parts):
             parameters = [p for group in part.param_groups for p in group["params"]]
             stored = state[str(number)]
@@ -57,7 +68,8 @@ class Optimizers:
                 i: {k: like(v, parameters[i]) if isinstance(v, Tensor) and v.shape == parameters[i].shape else v for k, v in values.items()}
                 for i, values in stored["state"].items()
             }
-            part.load_state_dict({**stored, "state": held})
+            groups = [{**own, "params": was["params"]} for own, was in zip(part.param_groups, stored["param_groups"], strict=True)]
+            part.load_state_dict({"state": held, "param_groups": groups})
 
 
 def make_optimizer(

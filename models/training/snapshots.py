@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
+from jfeval.models.janusflow.folders import TOKENIZER_FILES
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
-from jfeval.models.janusflow.processing import ImageProcessor, Processor
+from jfeval.models.janusflow.processing import ImageProcessor, Processor, load_processor
 from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
-from jfeval.models.training.encoders import VARIANT_WEIGHTS, empty_model, save_config, save_stage
+from jfeval.models.training.checkpoints import CHECKPOINTS_FOLDER, complete
+from jfeval.models.training.encoders import empty_model, save_config, save_stage
 
 PIPELINE_FILE = "pipeline.json"
 _MODEL, _CHECKPOINT = "model.", "step-"
@@ -40,8 +42,7 @@ def plain_processor(tokenizer: Path, model: JanusFlow) -> Processor:
 
 def checkpoints(folder: Path) -> list[Path]:
     """List the whole checkpoints in a folder or its ``checkpoints``, oldest first."""
-    found = [p for place in (folder, folder / "checkpoints") for p in place.glob(f"{_CHECKPOINT}*") if (p / "state.json").is_file()]
-    return sorted(found, key=step_of)
+    return sorted((p for place in (folder, folder / CHECKPOINTS_FOLDER) for p in complete(place)), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -49,12 +50,13 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(_CHECKPOINT))
 
 
-def load_checkpoint(checkpoint: Path, *, averaged: bool = True) -> JanusFlowPipeline:
+def load_checkpoint(checkpoint: Path, *, averaged: bool = True, device: str = "cpu") -> JanusFlowPipeline:
     """Load a checkpoint as a pipeline.
 
     Args:
         checkpoint: A folder ``step-...`` of a stage.
         averaged: Take the moving average of the weights, where one was kept, as the published model does.
+        device: Where to run it.
 
     Raises:
         UserError: It is no checkpoint of a stage, or what it refers to is gone.
@@ -74,14 +76,12 @@ def load_checkpoint(checkpoint: Path, *, averaged: bool = True) -> JanusFlowPipe
     for name, path in places.items():
         if not path.is_dir():
             raise UserError(f"the {name} of {checkpoint} is no longer at {path}; put it back, or mend {PIPELINE_FILE}")
-    vae = load_vae(places["vae"])
-    return JanusFlowPipeline(model.eval(), plain_processor(places["tokenizer"], model), vae)
+    processor, vae = plain_processor(places["tokenizer"], model), load_vae(places["vae"])
+    return JanusFlowPipeline(model.to(device), processor, vae.to(device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
 
 
 def export_checkpoint(checkpoint: Path, out: Path, *, averaged: bool = True, dtype: torch.dtype = torch.float32) -> Path:
     """Write a checkpoint as one folder: ``save_pretrained`` form, tokenizer and VAE; `JanusFlowPipeline.from_pretrained` reads it.
-
-    A model that understands through latents has no published form; it is written as `encoders.load_stage` reads it.
 
     Raises:
         UserError: See `load_checkpoint`; or ``out`` is not empty.
@@ -89,15 +89,33 @@ def export_checkpoint(checkpoint: Path, out: Path, *, averaged: bool = True, dty
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; name a new folder")
     pipeline = load_checkpoint(checkpoint, averaged=averaged)
-    out.mkdir(parents=True, exist_ok=True)
-    save_stage(pipeline.model, out)
-    if not (out / VARIANT_WEIGHTS).is_file() and dtype != torch.float32:
-        pipeline.model.save_pretrained(out, dtype=dtype)
     places = json.loads((checkpoint / PIPELINE_FILE).read_text("utf-8"))
-    for file in sorted(Path(places["tokenizer"]).glob("tokenizer*.json")):
-        shutil.copyfile(file, out / file.name)
+    write_pipeline(pipeline, Path(places["tokenizer"]), out, dtype=dtype)
+    return out
+
+
+def write_pipeline(pipeline: JanusFlowPipeline, tokenizer: Path, out: Path, *, dtype: torch.dtype, shard_bytes: int = 0) -> None:
+    """Write a trained model, its tokenizer and its VAE as one folder that `JanusFlowPipeline.from_pretrained` reads.
+
+    A model that understands through latents has no published form; it is written as `encoders.load_stage` reads it.
+
+    Args:
+        pipeline: The model with its VAE, whose type is kept.
+        tokenizer: Folder of the tokenizer; what else lies there, such as a language model's configuration, is left there.
+        out: The folder; made if it is missing.
+        dtype: Type of the model's stored weights.
+        shard_bytes: Largest weights file; 0 for the default.
+
+    Raises:
+        UserError: The tokenizer has more tokens than the model.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    save_stage(pipeline.model, out, dtype=dtype, shard_bytes=shard_bytes)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, out / name)
     pipeline.vae.save_pretrained(out / VAE_FOLDER, safe_serialization=True)
     images = pipeline.processor.images
     preprocessing = {"image_size": images.image_size, "min_size": images.min_size, "image_mean": images.mean, "image_std": images.std}
     (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n", encoding="utf-8")
-    return out
+    load_processor(out, pipeline.model.config)

@@ -11,6 +11,7 @@ from torch import nn
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import PromptBatch
+from jfeval.models.training.checkpoints import adopt, complete, foreign
 from jfeval.models.training.data import seeded
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.loop import LoopSettings, PausedError, fit, make_optimizer, rate_at
@@ -89,8 +90,53 @@ def test_a_crash_while_saving_leaves_the_last_checkpoint(tmp_path):
 def test_another_signature_is_refused(tmp_path):
     with pytest.raises(KilledError):
         fit("cut", Regression(kill_at=6), SETTINGS, tmp_path, signature="a")
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"other settings; move it away, or .* `jfeval train --force`"):
         fit("cut", Regression(), SETTINGS, tmp_path, signature="b")
+
+
+class Recorder(Regression):
+    """Notes what the optimiser is told."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.told = []
+        step = torch.optim.AdamW.step
+        monkeypatch.setattr(torch.optim.AdamW, "step", lambda adamw: (self.told.append(adamw.param_groups[0]["betas"]), step(adamw)))
+
+
+def test_an_adopted_checkpoint_goes_on_under_the_new_settings(tmp_path, monkeypatch):
+    with pytest.raises(KilledError):
+        fit("cut", Regression(kill_at=6), SETTINGS, tmp_path, signature="a")
+    folder = tmp_path / "checkpoints"
+    assert foreign(folder, "b") == complete(folder)
+    for checkpoint in foreign(folder, "b"):
+        adopt(checkpoint, "b")
+    assert foreign(folder, "b") == []
+    wide = Regression()
+    wide.module = nn.Sequential(nn.Linear(4, 9), nn.GELU(), nn.Linear(9, 1))
+    for objective, change, message in (
+        (Regression(), {"steps": 5}, r"6 updates were done before, more than loop\.steps = 5"),
+        (Muon(), {"ema": 0.0, "optimizer": "muon"}, "loop.optimizer, or what is frozen, has changed"),
+        (wide, {}, r"0\.weight has shape \[8, 4\], the model's \[9, 4\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            fit("cut", objective, replace(SETTINGS, **change), tmp_path, signature="b")
+    (average,) = folder.glob("*/ema.safetensors")
+    average.rename(tmp_path / "ema")
+    with pytest.raises(UserError, match=r"no moving average.*loop\.ema=0"):
+        fit("cut", Regression(), SETTINGS, tmp_path, signature="b")
+    (tmp_path / "ema").rename(average)
+    changed = Recorder(monkeypatch)
+    fit("cut", changed, replace(SETTINGS, beta1=0.5, steps=8), tmp_path, signature="b")
+    assert changed.seen == [6, 7]
+    assert changed.told == [(0.5, SETTINGS.beta2)] * 2
+
+
+class Muon(Regression):
+    """Gives muon its first matrix."""
+
+    def matrices(self):
+        return [self.module[0].weight]
 
 
 def test_the_time_limit_pauses_with_a_checkpoint(tmp_path):

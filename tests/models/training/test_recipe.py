@@ -9,7 +9,7 @@ import pytest
 from jfeval.errors import UserError
 from jfeval.models.training import recipe
 from jfeval.models.training.loop import LoopSettings
-from jfeval.models.training.making import train
+from jfeval.models.training.making import make_parts, train
 from jfeval.models.training.part import NO_EFFECT, Part, flatten
 from jfeval.models.training.recipe import load_recipe
 
@@ -95,8 +95,25 @@ def test_a_changed_part_is_refused_naming_the_keys(plan, tmp_path):
     MADE.clear()
     train(plan, tmp_path / "out", overrides=["second.inner.depth=5"], force=True)
     assert MADE == ["second", "third"]
+    assert (tmp_path / "out" / "second.before-1" / "result.txt").read_text() == "b7[('first', 'a7[]')]"
     with pytest.raises(UserError, match=r"second\.inner\.depth: 5 -> 7"):
         train(plan, tmp_path / "out", only=["third"])
+
+
+def test_advice_is_what_whoever_asked_can_do(plan, tmp_path):
+    out = train(plan, tmp_path / "out")
+    with pytest.raises(UserError, match=r"7 -> 5\); move that folder away, or write to another place"):
+        make_parts(load_recipe(plan, ["second.inner.depth=5"]), lambda name: out / name)
+
+
+def test_a_part_whose_inputs_changed_does_not_go_on(plan, tmp_path):
+    out = train(plan, tmp_path / "out")
+    checkpoint = out / "second" / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").write_text('{"signature": "old"}')
+    train(plan, out, overrides=["first.word=z"], force=True)
+    assert (out / "second.before-1" / "checkpoints").is_dir()
+    assert {p.name for p in out.iterdir()} == {f"{name}{end}" for name in ("first", "second", "third") for end in ("", ".before-1")}
 
 
 def test_only_some_parts(plan, tmp_path):
