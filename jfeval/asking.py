@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from jfeval import provenance
-from jfeval.batching import UNMEASURED, batch_size_for
+from jfeval.batching import USUAL, batch_size_for
 from jfeval.errors import BadRequest, UserError
 from jfeval.files import encodable
 from jfeval.memory import is_out_of_memory, measure, release_memory
@@ -124,8 +124,8 @@ class Drawer:
         except UserError:
             raise
         except Exception as error:
-            log.warning("the probe for the batch size failed (%s); taking %d", describe_error(error), UNMEASURED)
-            return UNMEASURED
+            log.warning("the probe for the batch size failed (%s); taking %d", describe_error(error), USUAL)
+            return USUAL
 
     def _read_samples(self) -> None:
         """Read what is asked from the run folder, where it was not given."""
