@@ -268,14 +268,12 @@ def test_version():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--benchmark", "nothing"], ["list"]])
-def test_it_works_beside_folders_of_the_same_names(tmp_path, arguments):
+def test_it_works_beside_folders_of_the_same_names(tmp_path, command, arguments):
     for name in ("models", "benchmarks", "reports"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package')")
     (tmp_path / "models" / "base.py").write_text("raise RuntimeError('the wrong package')")
-    result = subprocess.run(
-        [sys.executable, "-m", "jfeval", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ}
-    )
+    result = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ})
     assert "wrong package" not in result.stderr
     assert result.returncode == (2 if "run" in arguments else 0), result.stderr
 
