@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jfeval import provenance
 from jfeval.batching import USUAL, batch_size_for
-from jfeval.errors import BadRequest, UserError
+from jfeval.errors import UserError, ends_run
 from jfeval.files import encodable
 from jfeval.memory import is_out_of_memory, measure, release_memory
 from jfeval.pictures import MAX_PIXELS
@@ -137,7 +137,7 @@ class Drawer:
         try:
             answers = self._ask(rows)
         except Exception as error:
-            if isinstance(error, UserError) and not isinstance(error, BadRequest):
+            if ends_run(error):
                 raise
             (_, sample), *others = rows
             reason = describe_error(error)

@@ -20,7 +20,7 @@ from jfeval.errors import UserError
 from jfeval.executors import Pool
 from jfeval.executors.local import Here
 from jfeval.folder import begin, check_same, check_space, claim, empty, full_disk_explained, sweep
-from jfeval.judging import forget, judge_for, judge_stored
+from jfeval.judging import check_image_size, forget, judge_for, judge_stored
 from jfeval.locks import single_writer
 from jfeval.plan import Batch, Plan, digest
 from jfeval.schema import Output
@@ -65,7 +65,7 @@ def run(
             meanwhile.
 
     Raises:
-        UserError: The folder cannot be written, is full, is another run's, or is in use.
+        UserError: The folder cannot be written, is full, is another run's, or is in use; or the judge does not read the model's pictures.
         TooManyFailures: As named; everything else is stored.
     """
     folder = plan.settings.folder
@@ -82,6 +82,7 @@ def run(
             with open_drawers() as drawers:
                 if attempt == 0:
                     facts = _one(drawers, Drawer.facts, None)
+                    check_image_size(judge, plan, benchmark, facts.image_size)
                     plan = _with_batches(plan, store, drawers)
                     begin(store, plan, facts.identity, facts.load_seconds, engine)
                     check_space(folder, plan, facts.image_size)

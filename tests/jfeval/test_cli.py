@@ -183,6 +183,27 @@ def test_missing_and_broken_images_are_listed_counted_and_never_complete(folder,
     assert str(folder) not in "".join(output.error for output in Store.open(tmp_path / "run").outputs().values())
 
 
+def test_an_image_of_another_size_is_named_and_the_rest_is_judged(folder, stubs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stubs.BrightJudge, "image_size", 8, raising=False)
+    Image.new("RGB", (16, 12), (255, 255, 255)).save(folder / "00009" / "samples" / "0001.png")
+    result = score_folder(folder, tmp_path / "run")
+    assert result.exit_code == 1
+    assert "1 of 24 samples failed:\n  3-9: ValueError: image 2 of 2: the judge reads 8x8 pixels, not 16x12; resize it" in result.stderr
+    assert "overall 1.000 [" in result.stdout
+    assert "incomplete: 1 of 24 prompts failed" in result.stdout
+    allowed = invoke("score", "--benchmark", "bright", "--images", folder, "--seed", 3, "--out", tmp_path / "run", "--max-failures", 0.05)
+    assert allowed.exit_code == 0, allowed.output
+
+
+def test_images_that_are_all_of_another_size_say_so(folder, stubs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stubs.BrightJudge, "image_size", 64, raising=False)
+    result = score_folder(folder, tmp_path / "run")
+    assert result.exit_code == 2
+    assert (
+        "24 of 24 samples failed, the first of them 3-0: ValueError: image 1 of 2: the judge reads 64x64 pixels, not 8x8" in result.stderr
+    )
+
+
 def test_images_of_other_prompts_are_refused(folder, tmp_path):
     result = score_folder(folder, tmp_path / "run", seed=4)
     assert result.exit_code == 2
