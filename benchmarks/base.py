@@ -24,6 +24,13 @@ class Judge(Protocol):
         ...
 
 
+class SizedJudge(Judge, Protocol):
+    """A judge that reads pictures of one size; one of another fails its sample, and a model that states another is refused."""
+
+    image_size: int
+    """Side of a picture in pixels."""
+
+
 class BatchJudge(Judge, Protocol):
     """A judge that is faster with several samples at once."""
 

@@ -21,6 +21,7 @@ from jfeval.benchmarks.shapes.oracle import VERSION as DETECTOR_VERSION
 from jfeval.benchmarks.shapes.oracle import Detection, detect
 from jfeval.benchmarks.shapes.render import shape_mask
 from jfeval.benchmarks.shapes.scene import COLORS, RELATIONS, SHAPES, SIZES, Relation, Scene, Shape, Size, Thing, sample_scene, scene_rng
+from jfeval.benchmarks.shapes.world import CANVAS
 from jfeval.errors import UserError
 from jfeval.schema import Json, JsonObject, Sample
 
@@ -104,6 +105,7 @@ class OracleVqa:
     """Answers the questions of this world from pixels alone, in the place of mPLUG."""
 
     name = "oracle-vqa"
+    image_size = CANVAS
 
     def identity(self) -> JsonObject:
         """Return what can change an answer."""

@@ -19,6 +19,7 @@ from jfeval.benchmarks.scorers.frechet_error import estimate_frechet
 from jfeval.benchmarks.scorers.kernel_distance import paired_kernel_distance
 from jfeval.benchmarks.scorers.layout_distance import layout_distance
 from jfeval.benchmarks.scorers.scene_distance import total_variation
+from jfeval.benchmarks.shapes.world import CANVAS
 from jfeval.errors import UserError
 from jfeval.schema import Json, JsonObject, Judged, Metric, Sample, Score
 
@@ -56,6 +57,7 @@ class SceneFeatures:
     """
 
     name = "random-conv-and-oracle"
+    image_size = CANVAS
 
     def __init__(self, encoder: "ContrastiveEncoder | None" = None) -> None:
         self._encoder = encoder

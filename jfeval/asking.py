@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from jfeval import provenance
-from jfeval.batching import UNMEASURED, batch_size_for
-from jfeval.errors import BadRequest, UserError
+from jfeval.batching import USUAL, batch_size_for
+from jfeval.errors import UserError, ends_run
 from jfeval.files import encodable
 from jfeval.memory import is_out_of_memory, measure, release_memory
 from jfeval.pictures import MAX_PIXELS
@@ -124,8 +124,8 @@ class Drawer:
         except UserError:
             raise
         except Exception as error:
-            log.warning("the probe for the batch size failed (%s); taking %d", describe_error(error), UNMEASURED)
-            return UNMEASURED
+            log.warning("the probe for the batch size failed (%s); taking %d", describe_error(error), USUAL)
+            return USUAL
 
     def _read_samples(self) -> None:
         """Read what is asked from the run folder, where it was not given."""
@@ -137,7 +137,7 @@ class Drawer:
         try:
             answers = self._ask(rows)
         except Exception as error:
-            if isinstance(error, UserError) and not isinstance(error, BadRequest):
+            if ends_run(error):
                 raise
             (_, sample), *others = rows
             reason = describe_error(error)

@@ -6,8 +6,8 @@ from jfeval.schema import ImageRequest, Sample
 
 AUTOMATIC = 0
 """The batch size that asks for this."""
-UNMEASURED = 16
-"""Taken where memory cannot be measured: the usual batch size."""
+USUAL = 16
+"""Taken where nothing else is said, and where memory cannot be measured."""
 LARGEST = 512
 _SHARE = 0.8
 """Of the free memory: allocators fragment, and attention grows faster than the batch's longest item says."""
@@ -35,7 +35,7 @@ def batch_size_for(measured: tuple[int, int] | None) -> int:
     (64, 1, 16)
     """
     if measured is None:
-        return UNMEASURED
+        return USUAL
     used, free = measured
     fitting = int(_SHARE * free / max(used, 1))
     return min(LARGEST, 1 << max(fitting, 1).bit_length() - 1)

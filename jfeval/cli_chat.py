@@ -32,10 +32,10 @@ def chat(*, words: tuple[str, ...], model: str, system: str, max_new_tokens: int
     and shown before. /image FILE shows one more picture with the next question, /new starts over, /quit ends.
 
     \b
-    jfeval chat generated/seed7-0000.png "What color is the circle?"
+    jfeval chat picture.png "What color is the circle?"
     jfeval chat before.png after.png "What has changed?"
-    jfeval chat generated/seed7-0000.png
-    jfeval chat generated/seed7-0000.png < questions.txt
+    jfeval chat picture.png
+    jfeval chat picture.png < questions.txt
     """  # noqa: D301
     from jfeval.schema import TextRequest
 

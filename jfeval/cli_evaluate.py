@@ -180,11 +180,12 @@ def show(store: "Store", *, report: bool) -> None:
     The report's path is the last line.
     """
     from jfeval.baseline import text_only_of
+    from jfeval.console import is_terminal
     from jfeval.reports.tables import leaderboard, task_table
     from jfeval.reports.terminal import print_tables
     from jfeval.summary import plain_lines
 
-    terminal = sys.stdout.isatty()
+    terminal = is_terminal(sys.stdout)
     blind = text_only_of(store)
     stores = [store, *([blind] if blind else [])]
     beside = blind.metrics(store.record().protocol) if blind else []

@@ -110,9 +110,11 @@ def audit(*, table: Path, between: tuple[tuple[str, str], ...], out: Path | None
 
 def _print(table: "Table") -> None:
     """Print a table: drawn on a terminal, plain and unwrapped elsewhere."""
-    if sys.stdout.isatty():
+    from jfeval.console import is_terminal
+
+    if is_terminal(sys.stdout):
         from rich.console import Console
 
-        Console().print(table.to_rich())
+        Console(force_terminal=True).print(table.to_rich())
     else:
         click.echo(table.to_text())

@@ -1,5 +1,7 @@
 """The commands that make something: pictures, and models. Part of `jfeval.cli`; imports what it needs inside the commands."""
 
+import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +23,38 @@ from jfeval.errors import UserError
 def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, **options: object) -> None:
     """Draw pictures of a prompt and print their paths.
 
+    Files are named for prompt and seed, so that another prompt's pictures of the same seed stay beside them.
+
     \b
     jfeval generate "a red circle left of a blue square" --num-images 1 --seed 7
     """  # noqa: D301
+    from jfeval.batching import USUAL
+    from jfeval.console import Progress
+    from jfeval.folder import make_writable
     from jfeval.plan import image_seed
     from jfeval.schema import ImageJob
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the folder {out}: {error.strerror}; give another --out") from error
+    make_writable(out)
     drawer = load_model(model, options)
     if not hasattr(drawer, "generate"):
         raise UserError(f"model {model!r} does not draw images")
     jobs = [ImageJob(prompt=prompt, seed=image_seed(seed, prompt, index), index=index) for index in range(num_images)]
-    for index, picture in enumerate(drawer.generate(jobs)):
-        path = out / f"seed{seed}-{index:04d}.png"
-        picture.save(path)
+    paths = [out / f"{_named_for(prompt)}-seed{seed}-{index:04d}.png" for index in range(num_images)]
+    with Progress("draw", total=num_images) as progress:
+        for start in range(0, num_images, USUAL):
+            batch = slice(start, start + USUAL)
+            for path, picture in zip(paths[batch], drawer.generate(jobs[batch]), strict=True):
+                picture.save(path)
+            progress.advance(len(jobs[batch]))
+    for path in paths:
         click.echo(path)
+
+
+def _named_for(prompt: str) -> str:
+    """Return a file name's beginning: the prompt's first letters and digits, and a hash, so that two prompts do not share one."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:32].strip("-")
+    digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
+    return f"{words}-{digest}" if words else digest
 
 
 @click.command()

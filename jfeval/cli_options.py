@@ -60,7 +60,7 @@ benchmark_options = together(
     data_option,
     click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
     click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
-    click.option("--overwrite", is_flag=True, help="Delete what the run folder holds and start anew."),
+    click.option("--overwrite", is_flag=True, help="Start anew: delete what the run folder holds, once the model is loaded."),
     click.option("--no-report", is_flag=True, help="Write no report."),
 )
 

@@ -42,7 +42,7 @@ def suite_command(*, name: str, against: str, data: Path | None, **options: obje
     jfeval suite paper --model janusflow:JanusFlow-1.3B --edition official --data DATA
     """  # noqa: D301
     from jfeval import suite
-    from jfeval.console import clean
+    from jfeval.console import clean, is_terminal
     from jfeval.registry import load_benchmark, model_settings, split_place
     from jfeval.reports.build import write_report
     from jfeval.settings import resolve
@@ -77,7 +77,8 @@ def suite_command(*, name: str, against: str, data: Path | None, **options: obje
     table = Table("benchmark", "metric", "protocol", "measured", f"printed ({clean(against)})", box=None)
     for line in suite.lines(stores, missing, against):
         table.add_row(*(Text(cell) for cell in (line.benchmark, line.metric, line.protocol, line.measured, line.printed)))
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+    terminal = is_terminal(sys.stdout)
+    Console(width=None if terminal else 250, force_terminal=terminal).print(table)
     if stores:
         click.echo(write_report(stores, suite.folder(common, name) / "report.html"))
     if missing:

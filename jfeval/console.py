@@ -24,10 +24,15 @@ def clean(text: str) -> str:
     return text.translate(_CONTROL)
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a person looks at a stream. Variables of the environment that ask for colours make no terminal of a file or a pipe."""
+    return stream.isatty()
+
+
 def setup_logging(*, verbose: bool = False) -> None:
     """Send log records to standard error."""
     level = logging.DEBUG if verbose else logging.INFO
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         from rich.console import Console
         from rich.logging import RichHandler
 
@@ -84,7 +89,7 @@ class Progress:
     def __init__(self, stage: str, *, total: int, done: int = 0) -> None:
         self._stage, self._total, self._done, self._first = stage, total, done, done
         self._started = self._said = time.monotonic()
-        self._bar = _bar() if sys.stderr.isatty() else None
+        self._bar = _bar() if is_terminal(sys.stderr) else None
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:

@@ -16,6 +16,11 @@ class BadRequest(UserError):  # noqa: N818
     """One request that cannot be carried out, such as a question that is too long; others can. A run stores it as its sample's failure."""
 
 
+def ends_run(error: BaseException) -> bool:
+    """Tell whether an error is of the whole run: bad input that is not of one request."""
+    return isinstance(error, UserError) and not isinstance(error, BadRequest)
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> UserError:
     """Build the error for a name that is not known: what is allowed, and the nearest name.
 

@@ -18,7 +18,8 @@ from jfeval.schema import Counts, JsonObject, RunRecord
 from jfeval.settings import to_yaml
 from jfeval.store import Store
 
-_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "kept", "results", "report.html", "probe"}
+_PROBE = ".jfeval-probe"
+_OURS = {"run.json", "inputs.json", "samples.jsonl", "settings.yaml", "shards", "images", "kept", "results", "report.html", _PROBE}
 _MIN_FREE_BYTES = 16 * 2**20
 _KEPT = ("tokens", "token_seconds", "out_of_memory", "peak_memory_bytes", "peak_accelerator_bytes")
 """What a record's provenance keeps of earlier invocations."""
@@ -98,18 +99,28 @@ def check_same(store: Store, inputs: JsonObject, keys: Sequence[str] | None = No
         raise UserError(f"{store.path} holds a run with other inputs; stored -> asked:\n  {listed}\n{advice}")
 
 
+def make_writable(folder: Path) -> None:
+    """Make a folder and write a probe into it, before anything expensive.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    probe = folder / _PROBE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(probe, b"probe" * 1000)
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the output folder {folder}: {error.strerror or error}. Give another --out.") from error
+
+
 def claim(folder: Path) -> None:
-    """Make the folder and write a probe into it, before anything expensive.
+    """Make a run's folder and see that it can be written.
 
     Raises:
         UserError: It cannot be written, or it holds something that is no run.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "probe", b"probe" * 1000)
-        (folder / "probe").unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the output folder {folder}: {error.strerror or error}. Give another --out.") from error
+    make_writable(folder)
     strangers = sorted(name for path in folder.iterdir() if not _is_ours(name := path.name))
     if strangers and not (folder / "run.json").is_file():
         raise UserError(f"{folder} holds other files ({', '.join(strangers[:3])}) and no run; give an empty or new folder as --out.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from jfeval.asking import MAX_PIXELS, describe_error
 from jfeval.console import Progress
 from jfeval.engine import ALONE, Engine
-from jfeval.errors import UserError
+from jfeval.errors import UserError, ends_run
 from jfeval.executors import Pool
 from jfeval.executors.local import Here
 from jfeval.locks import record_held
@@ -52,7 +52,7 @@ class Viewer:
     """One worker's judge."""
 
     def __init__(self, store: Store, judge: "Judge") -> None:
-        self._store, self._judge = store, judge
+        self._store, self._judge, self._side = store, judge, image_size(judge)
 
     @classmethod
     def of(cls, folder: Path, benchmark: "Benchmark", edition: Edition, protocol: str) -> "Viewer":
@@ -76,11 +76,11 @@ class Viewer:
         started = time.perf_counter()
         judge: BatchJudge = self._judge  # pyright: ignore[reportAssignmentType]
         try:
-            work = [(sample, [_opened(self._store.read_image(sha) or b"") for sha in output.images]) for sample, output in part]
+            work = [(sample, _opened([self._store.read_image(sha) or b"" for sha in output.images], self._side)) for sample, output in part]
             seen = judge.observe_many(work)
-        except UserError:
-            raise
         except Exception as error:
+            if ends_run(error):
+                raise
             log.info("a batch of %d samples could not be judged together (%s)", len(part), describe_error(error))
             return None
         if [len(one) for one in seen] != [len(output.images) for _, output in part]:
@@ -90,15 +90,15 @@ class Viewer:
 
     def _look(self, sample: Sample, output: Output) -> Seen:
         started = time.perf_counter()
-        files = [self._store.read_image(sha) for sha in output.images]
-        if any(file is None for file in files):
+        files = [file for sha in output.images if (file := self._store.read_image(sha)) is not None]
+        if len(files) != len(output.images):
             return sample.id
         try:
-            images = [_opened(file) for file in files if file is not None]
+            images = _opened(files, self._side)
             observations = self._judge.observe(sample, images)
-        except UserError:
-            raise
         except Exception as error:
+            if ends_run(error):
+                raise
             log.warning("judge failed on sample %s: %s", sample.id, describe_error(error))
             return Judgement(sample_id=sample.id, error=describe_error(error)), time.perf_counter() - started
         if len(observations) != len(images):
@@ -111,6 +111,33 @@ def judge_for(benchmark: "Benchmark", edition: Edition, protocol: str) -> "Judge
     """Load an edition's judge: the protocol's own, where what is looked at depends on it."""
     under = getattr(benchmark, "judge_under", None)
     return benchmark.judge(edition) if under is None else under(edition, protocol)
+
+
+def image_size(judge: "Judge | None") -> int:
+    """Return the side in pixels of the pictures that a judge reads; 0 where it reads any."""
+    return getattr(judge, "image_size", 0)
+
+
+def check_image_size(judge: "Judge | None", plan: Plan, benchmark: "Benchmark", drawn: int) -> None:
+    """Refuse a model whose pictures the judge does not read, before any is drawn.
+
+    Args:
+        judge: The edition's judge; None where there is none.
+        plan: What is to be drawn, and by which model.
+        benchmark: Names the editions that may read the pictures.
+        drawn: Side of the pictures that the model draws, in pixels; 0 where it does not say.
+
+    Raises:
+        UserError: The sizes differ; names both, and the other editions.
+    """
+    read = image_size(judge)
+    if judge is None or 0 in (drawn, read) or drawn == read:
+        return
+    others = " or ".join(edition for edition in benchmark.editions if edition != plan.edition)
+    raise UserError(
+        f"{plan.settings.model} draws {drawn}x{drawn} pixels, and the judge {judge.name} of {benchmark.name} ({plan.edition}) reads "
+        f"{read}x{read}; give {f'--edition {others}, or ' if others else ''}a model that draws {read}x{read}"
+    )
 
 
 def judge_again(store: Store, benchmark: "Benchmark", protocol: str) -> list[str]:
@@ -178,7 +205,7 @@ def judge_stored(
         size = min(_JUDGED_PER_TRANSACTION, -(-len(work) // (4 * (1 if beside else engine.workers))))
         parts = [work[start : start + size] for start in range(0, len(work), size)]
         total = len(outputs if mine is None else mine)
-        name = engine.part or WORKER  # shards are read in the order of their names: what is judged again afterwards counts first
+        name = engine.part or WORKER
         with (
             nullcontext(beside.viewers) if beside else _viewers(store, judge, benchmark, engine, plan) as viewers,
             Shard(store.path, f"{name}_beside" if beside else name, alone=engine.sole_writer) as shard,
@@ -228,11 +255,21 @@ def _lost(part: Sequence[Pair], reason: str) -> list[Seen]:
     return [(Judgement(sample_id=sample.id, error=reason), 0.0) for sample, _ in part]
 
 
-def _opened(file: bytes) -> "Image":
-    """Open an image of bounded size."""
+def _opened(files: Sequence[bytes], side: int) -> "list[Image]":
+    """Open a sample's images, all of bounded size and, where the judge reads one size only, of that.
+
+    Raises:
+        ValueError: One is of another size; says which and both sizes.
+    """
     from PIL import Image
 
-    image = Image.open(io.BytesIO(file))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"image of {image.width}x{image.height} exceeds {MAX_PIXELS} pixels")
-    return image.convert("RGB")
+    images: list[Image.Image] = []
+    for number, file in enumerate(files, start=1):
+        image = Image.open(io.BytesIO(file))
+        name, size = f"image {number} of {len(files)}", f"{image.width}x{image.height}"
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{name}: {size} exceeds {MAX_PIXELS} pixels")
+        if side and image.size != (side, side):
+            raise ValueError(f"{name}: the judge reads {side}x{side} pixels, not {size}; resize it")
+        images.append(image.convert("RGB"))
+    return images

@@ -20,7 +20,7 @@ from jfeval.errors import UserError
 from jfeval.executors import Pool
 from jfeval.executors.local import Here
 from jfeval.folder import begin, check_same, check_space, claim, empty, full_disk_explained, sweep
-from jfeval.judging import forget, judge_for, judge_stored
+from jfeval.judging import check_image_size, forget, judge_for, judge_stored
 from jfeval.locks import single_writer
 from jfeval.plan import Batch, Plan, digest
 from jfeval.schema import Output
@@ -58,14 +58,14 @@ def run(
         plan: What to do.
         benchmark: Gives the judge.
         load: Loads the model, after everything that can be checked without it; once, or once a worker, and then it is sent to them.
-        overwrite: Delete what the folder holds first.
+        overwrite: Delete what the folder holds, once the model is loaded.
         retry_failed: Try samples again that failed in an earlier invocation.
         stop_early: Stop generating as soon as more samples failed than the settings allow.
         engine: How many workers, and which share of the batches; in the stage ``generate`` nothing is judged. One more worker may judge
             meanwhile.
 
     Raises:
-        UserError: The folder cannot be written, is full, is another run's, or is in use.
+        UserError: The folder cannot be written, is full, is another run's, or is in use; or the judge does not read the model's pictures.
         TooManyFailures: As named; everything else is stored.
     """
     folder = plan.settings.folder
@@ -82,6 +82,9 @@ def run(
             with open_drawers() as drawers:
                 if attempt == 0:
                     facts = _one(drawers, Drawer.facts, None)
+                    check_image_size(judge, plan, benchmark, facts.image_size)
+                    if overwrite:
+                        empty(folder)
                     plan = _with_batches(plan, store, drawers)
                     begin(store, plan, facts.identity, facts.load_seconds, engine)
                     check_space(folder, plan, facts.image_size)
@@ -100,13 +103,13 @@ def run(
 
 
 def _prepared(plan: Plan, *, overwrite: bool, engine: Engine) -> Store:
-    """Clear away what killed processes left, and check that the folder is this run's or nobody's."""
+    """Clear away what killed processes left, and check that the folder is this run's, nobody's, or about to be overwritten."""
     folder = plan.settings.folder
     if not engine.part:
         sweep(folder)
-    if overwrite:
-        empty(folder)
     store = Store(folder)
+    if overwrite:
+        return store
     if not engine.part:
         for path in mend(folder):
             log.warning("a damaged shard was set aside as %s; what it held is made again", path)

@@ -9,7 +9,7 @@ from jfeval.errors import UserError, unknown
 from jfeval.plan import protocols_of
 from jfeval.schema import JsonObject, Judged, Judgement, Metric, Output, Score
 from jfeval.store import Store
-from jfeval.tally import stored_seconds, update_counts
+from jfeval.tally import failures, stored_seconds, update_counts
 
 if TYPE_CHECKING:
     from jfeval.benchmarks.base import Benchmark, SetBenchmark
@@ -76,6 +76,11 @@ def _set_results(store: Store, benchmark: "Benchmark", protocol: str) -> tuple[l
 
 
 def _nothing(store: Store) -> UserError:
+    failed = failures(store)
+    if failed:
+        sample_id, reason = next(iter(failed.items()))
+        number = f"{len(failed)} of {len(store.sample_ids())} samples failed"
+        return UserError(f"{number}, the first of them {sample_id}: {reason}. {store.path} has no finished sample to score")
     return UserError(f"{store.path} has no finished sample to score; run `jfeval run` with the same settings first")
 
 

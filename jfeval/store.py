@@ -23,7 +23,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -121,20 +121,17 @@ class Store:
 
     def outputs(self) -> dict[str, Output]:
         """Return stored outputs by sample id, failed ones included, merged over all shards."""
-        found: dict[str, Output] = {}
-        query = "SELECT sample_id, images, text, error, seconds FROM outputs WHERE fingerprint = ? ORDER BY rowid"
-        for sample_id, images, text, error, seconds in self._rows(query, self.record().fingerprint):
-            output = Output(sample_id=sample_id, images=tuple(json.loads(images)), text=text, error=error, seconds=seconds)
-            found.setdefault(sample_id, output)
-        return found
+
+        def read(sample_id: str, error: str, images: str, text: str, seconds: float) -> Output:
+            return Output(sample_id=sample_id, images=tuple(json.loads(images)), text=text, error=error, seconds=seconds)
+
+        query = "SELECT sample_id, error, images, text, seconds FROM outputs WHERE fingerprint = ? ORDER BY rowid"
+        return _merged(self._rows(query, self.record().fingerprint), read)
 
     def judgements(self) -> dict[str, Judgement]:
         """Return stored observations by sample id, failed ones included, merged over all shards."""
-        found: dict[str, Judgement] = {}
-        query = "SELECT sample_id, observations, error FROM judgements WHERE fingerprint = ? ORDER BY rowid"
-        for sample_id, observations, error in self._rows(query, self.record().judge_fingerprint):
-            found.setdefault(sample_id, Judgement(sample_id=sample_id, observations=tuple(json.loads(observations)), error=error))
-        return found
+        query = "SELECT sample_id, error, observations FROM judgements WHERE fingerprint = ? ORDER BY rowid"
+        return _merged(self._rows(query, self.record().judge_fingerprint), _judgement_from)
 
     @contextlib.contextmanager
     def judgement_reader(self) -> Iterator[Callable[[str], Judgement]]:
@@ -143,46 +140,42 @@ class Store:
         The function raises KeyError where nothing is stored, and UserError where a shard is damaged.
         """
         key = self.record().judge_fingerprint
-        query = "SELECT observations, error FROM judgements WHERE fingerprint = ? AND sample_id = ?"
+        query = "SELECT sample_id, error, observations FROM judgements WHERE fingerprint = ? AND sample_id = ?"
         with contextlib.ExitStack() as held:
             paths = sorted((self.path / "shards").glob("*.sqlite"))
             shards = [(path, held.enter_context(contextlib.closing(_opened(path)))) for path in paths]
 
-            def read(sample_id: str) -> Judgement:
+            def rows(sample_id: str) -> Iterator[tuple]:
                 for path, shard in shards:
                     with _damage_named(path):
-                        row = shard.execute(query, (key, sample_id)).fetchone()
-                        if row is not None:
-                            return Judgement(sample_id=sample_id, observations=tuple(json.loads(row[0])), error=row[1])
-                raise KeyError(sample_id)
+                        for row in shard.execute(query, (key, sample_id)):
+                            yield row
+                            if not row[1]:
+                                return  # no other is chosen before one without an error
 
-            yield read
+            yield lambda sample_id: _merged(rows(sample_id), _judgement_from)[sample_id]
 
     def output_facts(self) -> dict[str, tuple[str, int]]:
         """Return by sample id why a stored output failed (empty where it did not) and how many images it has: cheaper than `outputs`."""
         query = "SELECT sample_id, error, images FROM outputs WHERE fingerprint = ? ORDER BY rowid"
-        found: dict[str, tuple[str, int]] = {}
-        for sample_id, error, images in self._rows(query, self.record().fingerprint):
-            found.setdefault(sample_id, (error, len(json.loads(images))))
-        return found
+        rows = self._rows(query, self.record().fingerprint)
+        return _merged(rows, lambda _, error, images: (error, len(json.loads(images))))
 
     def judgement_errors(self) -> dict[str, str]:
         """Return by sample id why the judge failed, empty where it did not: cheaper than `judgements`."""
         query = "SELECT sample_id, error FROM judgements WHERE fingerprint = ? ORDER BY rowid"
-        found: dict[str, str] = {}
-        for sample_id, error in self._rows(query, self.record().judge_fingerprint):
-            found.setdefault(sample_id, error)
-        return found
+        return _merged(self._rows(query, self.record().judge_fingerprint), lambda _, error: error)
 
     def finished(self) -> dict[str, Finished]:
         """Return by sample id what is stored and usable: outputs whose image files are all there, failed ones included."""
         present = self._image_names()
-        query = "SELECT sample_id, images, error, batch FROM outputs WHERE fingerprint = ? ORDER BY rowid"
-        found: dict[str, Finished | None] = {}
-        for sample_id, images, error, batch in self._rows(query, self.record().fingerprint):
-            if sample_id not in found:
-                usable = images == "[]" or present.issuperset(json.loads(images))
-                found[sample_id] = Finished(batch, bool(error)) if usable else None
+
+        def read(_: str, error: str, images: str, batch: str) -> Finished | None:
+            usable = images == "[]" or present.issuperset(json.loads(images))
+            return Finished(batch, bool(error)) if usable else None
+
+        query = "SELECT sample_id, error, images, batch FROM outputs WHERE fingerprint = ? ORDER BY rowid"
+        found = _merged(self._rows(query, self.record().fingerprint), read)
         return {sample_id: output for sample_id, output in found.items() if output is not None}
 
     def stage_seconds(self) -> dict[str, float]:
@@ -317,6 +310,27 @@ class Store:
         images = Pictures(*(partial(self._given_image, sha) for sha in request.pop("images")))
         options = tuple(request.pop("options", ()))
         return Sample(request=TextRequest(images=images, options=options, **request), **row)
+
+
+def _merged(rows: Iterable[tuple], read: Callable[..., T]) -> dict[str, T]:
+    """Read one row of each sample: the first without an error, or where every one has one, the first.
+
+    Args:
+        rows: Sample id, error and whatever else is read; several of one sample where several shards hold it, as after a failure that was
+            tried again by a share or a stage of the run.
+        read: Makes of a row's columns what is returned.
+    """
+    found: dict[str, T] = {}
+    failed: set[str] = set()
+    for sample_id, error, *more in rows:
+        if sample_id not in found or (sample_id in failed and not error):
+            found[sample_id] = read(sample_id, error, *more)
+            (failed.add if error else failed.discard)(sample_id)
+    return found
+
+
+def _judgement_from(sample_id: str, error: str, observations: str) -> Judgement:
+    return Judgement(sample_id=sample_id, observations=tuple(json.loads(observations)), error=error)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

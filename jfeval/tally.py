@@ -58,12 +58,16 @@ def stored_seconds(record: RunRecord) -> dict[str, Json]:
 
 def failure_summary(store: Store, *, shown: int = 5) -> str:
     """Say which samples failed and why, the first few of them."""
-    asked = store.sample_ids()
-    judgements = store.judgement_errors() if store.record().judge_fingerprint else {}
-    errors = _errors(asked, store.output_facts(), judgements)
+    errors = failures(store)
     lines = [f"  {sample_id}: {reason}" for sample_id, reason in list(errors.items())[:shown]]
     more = [f"  and {len(errors) - shown} more"] if len(errors) > shown else []
-    return "\n".join([f"{len(errors)} of {len(asked)} samples failed:", *lines, *more])
+    return "\n".join([f"{len(errors)} of {len(store.sample_ids())} samples failed:", *lines, *more])
+
+
+def failures(store: Store) -> dict[str, str]:
+    """Return why each failed sample failed, in the samples' order."""
+    judgements = store.judgement_errors() if store.record().judge_fingerprint else {}
+    return _errors(store.sample_ids(), store.output_facts(), judgements)
 
 
 def _errors(asked: list[str], outputs: Mapping[str, tuple[str, int]], judgements: Mapping[str, str]) -> dict[str, str]:

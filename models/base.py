@@ -12,7 +12,11 @@ __all__ = ["Converses", "Generates", "ImageJob", "Model", "Resettable", "Underst
 
 
 class Model(Protocol):
-    """What every model states about itself."""
+    """What every model states about itself.
+
+    One that draws may state ``image_size``, the side of its pictures in pixels; where the judge reads another, the model is refused before
+    it draws.
+    """
 
     name: str
 

@@ -1,35 +1,37 @@
 """The report's tables on a terminal: drawn by rich and cut into as many as its width asks for; plain and unwrapped elsewhere."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TextIO
 
+from jfeval.console import is_terminal
 from jfeval.reports.table import Table
 from jfeval.reports.text import width
-
-if TYPE_CHECKING:
-    import rich.console
 
 _PADDING = 3
 _LEAST = 24
 """Narrowest a column of words is drawn before another table is begun."""
 
 
-def print_tables(tables: Sequence[Table], console: "rich.console.Console | None" = None) -> None:
-    """Print tables to standard output.
+def print_tables(tables: Sequence[Table], out: TextIO | None = None, *, columns: int | None = None) -> None:
+    """Print tables.
 
     Args:
         tables: What to print.
-        console: Where to; standard output by default.
+        out: Where to; standard output by default.
+        columns: Width of a terminal; by default its own.
     """
+    out = out or sys.stdout
+    if not is_terminal(out):
+        known = getattr(out, "encoding", None) or "utf-8"  # not every pipe can carry the marks of standings
+        for table in tables:
+            out.write(table.to_text().encode(known, "replace").decode(known) + "\n\n")
+        return
     from rich.console import Console
 
-    console = console or Console()
+    console = Console(file=out, width=columns, force_terminal=True)
     for table in tables:
-        if not console.is_terminal:
-            known = getattr(console.file, "encoding", None) or "utf-8"  # not every pipe can carry the marks of standings
-            console.file.write(table.to_text().encode(known, "replace").decode(known) + "\n\n")
-            continue
         for part in fitted(table, console.width):
             console.print(part.to_rich())
 

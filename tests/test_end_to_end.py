@@ -14,10 +14,12 @@ from PIL import Image
 QUICK = ["--limit", "12", "--num-steps", "3", "--batch-size", "8"]
 
 
-def jfeval(*arguments, cwd, check=True):
+MODULE = (sys.executable, "-m", "jfeval")
+
+
+def jfeval(*arguments, cwd, check=True, command=MODULE):
     """Run the command line in its own process, away from the checkout."""
-    command = [sys.executable, "-m", "jfeval", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run([*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -53,17 +55,18 @@ def test_a_run_prints_the_score_and_ends_with_the_report(finished, workplace):
         assert task in finished.stdout
 
 
-def test_the_same_command_again_changes_nothing(finished, workplace):
+def test_the_same_command_again_changes_nothing(finished, workplace, command):
     before = results(workplace / "run")
     assert before
-    again = jfeval("run", *QUICK, "--out", "run", cwd=workplace)
+    again = jfeval("run", *QUICK, "--out", "run", cwd=workplace, command=command)
     assert results(workplace / "run") == before
     assert again.stdout == finished.stdout
 
 
 def test_a_killed_run_continues_to_the_same_bytes(finished, workplace):
-    command = [sys.executable, "-m", "jfeval", "run", *QUICK, "--out", "killed"]
-    process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*MODULE, "run", *QUICK, "--out", "killed"], cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 300
     while not list((workplace / "killed").glob("images/*/*.png")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -80,14 +83,13 @@ def test_another_recipe_in_the_same_folder_is_refused(finished, workplace):
     assert "--overwrite" in refused.stderr
 
 
-def test_generate_draws_and_chat_answers(workplace):
-    drawn = jfeval(
-        "generate", "a red circle left of a blue square", "--num-steps", "3", "--num-images", "2", "--out", "drawn", cwd=workplace
-    )
+def test_generate_draws_and_chat_answers(workplace, command):
+    words = ("generate", "a red circle left of a blue square", "--num-steps", "3", "--num-images", "2", "--out", "drawn")
+    drawn = jfeval(*words, cwd=workplace, command=command)
     files = [workplace / line for line in drawn.stdout.split()]
     assert len(files) == 2
     assert all(Image.open(file).size == (64, 64) for file in files)
-    answer = jfeval("chat", files[0], "How many circles are there?", cwd=workplace).stdout.strip()
+    answer = jfeval("chat", files[0], "How many circles are there?", cwd=workplace, command=command).stdout.strip()
     assert answer
     assert len(answer) < 200
 

@@ -18,7 +18,7 @@ from jfeval.benchmarks.shapes.colors import name_colors
 from jfeval.benchmarks.shapes.matching import DECOY, agreement, sharpen
 from jfeval.benchmarks.shapes.render import BACKGROUND
 from jfeval.benchmarks.shapes.scene import CANVAS, COLORS, SHAPES, Color, Kind, Shape
-from jfeval.errors import UserError
+from jfeval.errors import BadRequest
 from jfeval.schema import JsonObject, Sample
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ class OracleDetector:
 
     def __init__(self, canvas: int = CANVAS) -> None:
         """Look at pictures of so many pixels a side; objects are of the same sizes in every world."""
-        self.canvas = canvas
+        self.image_size = canvas
 
     def identity(self) -> JsonObject:
         """Return what can change an observation."""
         seen: JsonObject = {"judge": self.name, "version": VERSION, "classes": list(SHAPES), "colors": list(COLORS)}
-        return seen if self.canvas == CANVAS else {**seen, "canvas": self.canvas}
+        return seen if self.image_size == CANVAS else {**seen, "canvas": self.image_size}
 
     def observe(self, sample: Sample, images: "Sequence[Image]") -> tuple[JsonObject, ...]:  # noqa: ARG002 - sees pixels only
         """Report the objects of each image: boxes with scores and colours, by class, best first."""
-        return tuple(observation(image, self.canvas) for image in images)
+        return tuple(observation(image, self.image_size) for image in images)
 
 
 def observation(image: "Image", canvas: int = CANVAS) -> JsonObject:
@@ -108,7 +108,7 @@ def observation(image: "Image", canvas: int = CANVAS) -> JsonObject:
         ``{"width", "height", "detections": {class: [[x0, y0, x1, y1, score], ...]}, "colors": {class: [colour, ...]}}``
 
     Raises:
-        UserError: The image is of another size.
+        BadRequest: The image is of another size.
     """
     found = detect(image, canvas)
     detections: dict[str, list] = {}
@@ -123,11 +123,11 @@ def detect(image: "Image", canvas: int = CANVAS) -> list[Detection]:
     """Find the well-formed objects of an image of `canvas` pixels a side, best score first.
 
     Raises:
-        UserError: The image is of another size.
+        BadRequest: The image is of another size.
     """
     if image.size != (canvas, canvas):
         width, height = image.size
-        raise UserError(
+        raise BadRequest(
             f"the oracle detector reads images of {canvas}x{canvas} pixels, not {width}x{height}; "
             "resize them, or use the official edition for photographs"
         )

@@ -41,7 +41,7 @@ class JanusFlowSystem:
     def __init__(self, name: str, folder: Path, pipeline: JanusFlowPipeline, settings: SystemSettings, *, vae: Path | None) -> None:
         self.name, self.pipeline, self.settings = name, pipeline, settings
         self.sampler = SamplerSettings.of(settings)
-        self.image_size = pipeline.model.config.vision.image_size
+        self.image_size = pipeline.image_size
         self._identity: JsonObject = {
             "model": name,
             "weights": content_hash(folder),

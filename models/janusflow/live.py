@@ -24,7 +24,7 @@ class LiveJanusFlow(JanusFlowSystem):
             step: Updates done; runs that differ in it alone make a learning curve.
         """
         self.name, self.pipeline, self.sampler, self.step = name, pipeline, sampler, step
-        self.image_size = pipeline.model.config.vision.image_size
+        self.image_size = pipeline.image_size
 
     def identity(self) -> JsonObject:
         """Return a hash of the weights as they are now, the recipe, and the step."""

@@ -71,6 +71,11 @@ class JanusFlowPipeline:
         config = self.model.config
         return config.flow.latent_channels, config.latent_size, config.latent_size
 
+    @property
+    def image_size(self) -> int:
+        """Side of a drawn picture in pixels; every block of the VAE but the last halves it."""
+        return self.model.config.latent_size * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
     def __call__(
         self,
         prompt: str | Sequence[str],

@@ -98,7 +98,7 @@ class Display:
             TextColumn("{task.fields[note]}"),
         )
         self._bar = Progress(*columns, transient=True)
-        self._plain = not self._bar.console.is_terminal
+        self._plain = not self._bar.console.file.isatty()  # rich's own answer follows variables of the environment
         self._task = self._bar.add_task(name, total=settings.steps, completed=done, note="")
         self._seen = Size(0, 0, 0.0)
         self._board = _board(path.parent / "tensorboard", done) if settings.tensorboard else None

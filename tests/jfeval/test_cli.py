@@ -183,6 +183,27 @@ def test_missing_and_broken_images_are_listed_counted_and_never_complete(folder,
     assert str(folder) not in "".join(output.error for output in Store.open(tmp_path / "run").outputs().values())
 
 
+def test_an_image_of_another_size_is_named_and_the_rest_is_judged(folder, stubs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stubs.BrightJudge, "image_size", 8, raising=False)
+    Image.new("RGB", (16, 12), (255, 255, 255)).save(folder / "00009" / "samples" / "0001.png")
+    result = score_folder(folder, tmp_path / "run")
+    assert result.exit_code == 1
+    assert "1 of 24 samples failed:\n  3-9: ValueError: image 2 of 2: the judge reads 8x8 pixels, not 16x12; resize it" in result.stderr
+    assert "overall 1.000 [" in result.stdout
+    assert "incomplete: 1 of 24 prompts failed" in result.stdout
+    allowed = invoke("score", "--benchmark", "bright", "--images", folder, "--seed", 3, "--out", tmp_path / "run", "--max-failures", 0.05)
+    assert allowed.exit_code == 0, allowed.output
+
+
+def test_images_that_are_all_of_another_size_say_so(folder, stubs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stubs.BrightJudge, "image_size", 64, raising=False)
+    result = score_folder(folder, tmp_path / "run")
+    assert result.exit_code == 2
+    assert (
+        "24 of 24 samples failed, the first of them 3-0: ValueError: image 1 of 2: the judge reads 64x64 pixels, not 8x8" in result.stderr
+    )
+
+
 def test_images_of_other_prompts_are_refused(folder, tmp_path):
     result = score_folder(folder, tmp_path / "run", seed=4)
     assert result.exit_code == 2
@@ -193,8 +214,43 @@ def test_images_of_other_prompts_are_refused(folder, tmp_path):
 def test_generate_saves_pictures_and_prints_their_paths(registered, tmp_path):
     result = invoke("generate", "a ../red circle", "--model", "painter", "--num-images", 2, "--seed", 7, "--out", tmp_path / "out")
     paths = [Path(line) for line in result.stdout.splitlines()]
-    assert [path.name for path in paths] == ["seed7-0000.png", "seed7-0001.png"]
-    assert all(Image.open(path).size == (8, 8) for path in paths)
+    assert [re.sub(r"-[0-9a-f]{8}-", "-HASH-", path.name) for path in paths] == [f"a-red-circle-HASH-seed7-000{i}.png" for i in (0, 1)]
+    assert all(path.parent == tmp_path / "out" and Image.open(path).size == (8, 8) for path in paths)
+
+
+def test_generate_keeps_the_pictures_of_other_prompts(registered, tmp_path):
+    prompts = ["a red circle", "A red circle!", "红色的圆", "蓝色的圆", "a red circle " + "and a star " * 40]
+    for prompt in [*prompts, prompts[0]]:
+        result = invoke("generate", prompt, "--model", "painter", "--num-images", 1, "--out", tmp_path)
+        assert result.exit_code == 0, result.output
+    assert len(list(tmp_path.glob("*-seed0-0000.png"))) == len(list(tmp_path.iterdir())) == len(prompts)
+
+
+def test_generate_draws_in_batches_and_shows_how_far_it_is(registered, stubs, tmp_path, monkeypatch):
+    calls = []
+
+    def load(settings: stubs.PainterSettings):
+        return stubs.Painter(settings, calls=calls)
+
+    monkeypatch.setattr(stubs, "load_painter", load)
+    result = invoke("generate", "a star", "--model", "painter", "--num-images", 40, "--out", tmp_path)
+    assert [len(call) for call in calls] == [16, 16, 8]
+    assert [Path(line).name[-8:-4] for line in result.stdout.splitlines()] == [f"{i:04d}" for i in range(40)]
+    assert "draw 40/40" in result.stderr
+
+
+def test_generate_says_before_the_model_loads_that_its_folder_cannot_be_written(registered, stubs, tmp_path, monkeypatch):
+    def load(settings: stubs.PainterSettings):
+        pytest.fail("loaded")
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(stubs, "load_painter", load)
+    monkeypatch.setattr("jfeval.folder.write_atomically", read_only)
+    result = invoke("generate", "a star", "--model", "painter", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert f"cannot write the output folder {tmp_path}: Read-only file system. Give another --out." in result.stderr
 
 
 def test_chat_prints_the_answer(registered, tmp_path):
@@ -233,14 +289,12 @@ def test_version():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--benchmark", "nothing"], ["list"]])
-def test_it_works_beside_folders_of_the_same_names(tmp_path, arguments):
+def test_it_works_beside_folders_of_the_same_names(tmp_path, command, arguments):
     for name in ("models", "benchmarks", "reports"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package')")
     (tmp_path / "models" / "base.py").write_text("raise RuntimeError('the wrong package')")
-    result = subprocess.run(
-        [sys.executable, "-m", "jfeval", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ}
-    )
+    result = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ})
     assert "wrong package" not in result.stderr
     assert result.returncode == (2 if "run" in arguments else 0), result.stderr
 

@@ -72,6 +72,38 @@ def test_overwrite_starts_anew(stubs, tmp_path):
     assert sum(len(call) for call in calls) == 48
 
 
+@pytest.mark.parametrize("why", ["cannot be loaded", "draws for another judge"])
+def test_overwrite_deletes_nothing_before_the_model_is_known_to_do(stubs, tmp_path, why):
+    class Large(stubs.Painter):
+        image_size = 16
+
+    store = stubs.run_and_score(tmp_path / "run")
+    before, outputs = results(tmp_path / "run"), store.outputs()
+    (tmp_path / "run" / "report.html").write_text("report")
+    judge = stubs.BrightJudge()
+    judge.image_size = 8
+    load = stubs.refuse if why == "cannot be loaded" else Large
+    with pytest.raises(UserError, match=r"no such weights|draws 16x16"):
+        stubs.run_and_score(tmp_path / "run", bench=stubs.Bright(judge=judge), load=load, overwrite=True)
+    assert (results(tmp_path / "run"), Store.open(tmp_path / "run").outputs()) == (before, outputs)
+    assert (tmp_path / "run" / "report.html").read_text() == "report"
+    calls = []
+    stubs.run_and_score(tmp_path / "run", model=stubs.Painter(calls=calls), overwrite=True)
+    assert sum(len(call) for call in calls) == 48
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_overwrite_replaces_a_run_whose_record_is_damaged(stubs, tmp_path):
+    out = tmp_path / "run"
+    stubs.run_and_score(out)
+    before = results(out)
+    for name in ("run.json", "inputs.json", "shards/local.sqlite"):
+        (out / name).write_text("{")
+    stubs.run_and_score(out, overwrite=True)
+    assert results(out) == before
+    assert [path.name for path in (out / "shards").iterdir()] == ["local.sqlite"]
+
+
 def test_overwrite_never_deletes_a_folder_that_is_no_run(stubs, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="holds other files"):

@@ -39,6 +39,27 @@ def test_stages_one_by_one_give_what_one_run_gives(stubs, tmp_path):
     assert judged.record().counts.complete
 
 
+@pytest.mark.parametrize("engines", [[GENERATE, JUDGE], [Engine(share=Share(index=i, of=2)) for i in (1, 2)]])
+def test_what_failed_in_a_whole_run_is_tried_again_by_its_parts(stubs, tmp_path, engines):
+    out = tmp_path / "run"
+    bad = stubs.Bright(judge=stubs.BrightJudge(bad=["0-3", "0-12"]))
+    failed = stubs.run_and_score(out, bench=bad, model=stubs.Painter(bad=["picture 5 of 0", "picture 20 of 0"]), max_failures=0.2)
+    assert failed.record().counts.failed == 4
+    bench = stubs.Bright()
+    plan = make_plan(stubs.settings_for(out), bench)
+    for engine in engines:
+        if engine is JUDGE:
+            judge_beside(plan, bench, engine=engine, retry_failed=True)
+        else:
+            run(plan, bench, stubs.Painter, engine=engine, retry_failed=True)
+    assert Store(out).record().counts.failed == 0
+    calls = []
+    store = stubs.run_and_score(out, model=stubs.Painter(calls=calls))
+    assert store.record().counts.complete
+    assert calls == []
+    assert results(store) == results(stubs.run_and_score(tmp_path / "whole"))
+
+
 def test_judging_goes_on_beside_generation_and_ends_with_it(stubs, tmp_path):
     drawing = threading.Event()
 

@@ -97,6 +97,26 @@ def test_shards_of_several_workers_are_merged(tmp_path):
     assert {i: output.text for i, output in store.outputs().items()} == {"a": "w0", "b": "w0", "c": "w1"}
 
 
+@pytest.mark.parametrize("shards", [("local", "share-1-of-2"), ("share-1-of-2", "local")])
+def test_what_did_not_fail_counts_in_whichever_shard_it_lies(tmp_path, shards):
+    store = make_store(tmp_path / "a")
+    for worker, error in zip(shards, ("it broke", ""), strict=True):
+        with Shard(tmp_path / "a", worker) as shard:
+            shard.add_outputs("f", worker, [Output(sample_id="a", text=worker, error=error), Output(sample_id="b", error=worker)])
+            seen = [Judgement(sample_id="a", error=error), Judgement(sample_id="b", error=worker)]
+            shard.add_judgements("j", [(judgement, 0.1) for judgement in seen])
+    drawn = shards[1]
+    assert store.outputs() == {"a": Output(sample_id="a", text=drawn), "b": Output(sample_id="b", error="local")}
+    assert store.output_facts() == {"a": ("", 0), "b": ("local", 0)}
+    assert store.finished() == {"a": (drawn, False), "b": ("local", True)}
+    assert store.judgement_errors() == {"a": "", "b": "local"}
+    assert store.judgements() == {"a": Judgement(sample_id="a"), "b": Judgement(sample_id="b", error="local")}
+    with store.judgement_reader() as read:
+        assert {name: read(name) for name in ("a", "b")} == store.judgements()
+        with pytest.raises(KeyError):
+            read("c")
+
+
 def test_a_transaction_that_fails_stores_nothing_of_it(tmp_path):
     store = make_store(tmp_path / "a")
     with Shard(tmp_path / "a") as shard, pytest.raises(Exception, match="NOT NULL"):

@@ -32,6 +32,12 @@ def test_each_benchmark_runs_and_what_cannot_is_named(two, tmp_path):
     assert any(line.split()[:3] == ["geneval", "not", "run"] and "not 8x8" in line for line in lines)
 
 
+def test_outside_a_terminal_a_suite_is_plain_whatever_asks_for_colours(two, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = invoke("two", "--model", "painter", "--limit", 6, "--out", tmp_path / "all", "--batch-size", 8)
+    assert "\x1b" not in result.stdout
+
+
 def test_run_takes_a_suite_too_with_its_options_and_no_others(two, tmp_path):
     asked = ["two", "--model", "painter", "--limit", 6, "--batch-size", 8]
     first = invoke(*asked, "--out", tmp_path / "one")

@@ -1,15 +1,25 @@
 import io
+import os
+import subprocess
+import sys
 
-from rich.console import Console
+import click
+import pytest
 
+from jfeval.reports.overview import overview
 from jfeval.reports.tables import leaderboard
 from jfeval.reports.terminal import fitted, print_tables
 
 
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
 def printed(tables, *, terminal, width=100):
-    out = io.StringIO()
-    print_tables(tables, Console(file=out, width=width, force_terminal=terminal, color_system=None))
-    return out.getvalue()
+    out = Screen() if terminal else io.StringIO()
+    print_tables(tables, out, columns=width)
+    return click.unstyle(out.getvalue())
 
 
 def test_a_narrow_terminal_gets_several_tables_with_every_number(make_store):
@@ -33,12 +43,21 @@ def test_a_wide_terminal_gets_one_and_a_pipe_the_plain_text(make_store):
     assert printed([table], terminal=False, width=40) == table.to_text() + "\n\n"
 
 
+@pytest.mark.parametrize("colours", ["1", ""])
+def test_a_pipe_gets_plain_unwrapped_text_whatever_asks_for_colours(make_store, colours):
+    store = make_store(prompts=2)
+    environment = {**os.environ, "FORCE_COLOR": colours, "COLUMNS": "40", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "jfeval", "report", str(store.path), "--format", "table"]
+    shown = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, env=environment, check=True).stdout
+    assert shown == "".join(table.to_text() + "\n\n" for table in [*overview([store]), *leaderboard([store])])
+
+
 def test_a_pipe_that_knows_few_characters_gets_what_it_can_carry(make_store):
     tables = leaderboard([make_store(prompts=2), make_store(prompts=2, seed=1)])
     assert "●" in tables[0].to_text()
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding="cp1252") as pipe:
-        print_tables(tables, Console(file=pipe, force_terminal=False))
+        print_tables(tables, pipe)
         pipe.flush()
         assert b"janusflow-shapes" in raw.getvalue()
 

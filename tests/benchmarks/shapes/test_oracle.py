@@ -10,7 +10,7 @@ from jfeval.benchmarks.shapes.render import BACKGROUND, PALETTE, blank, render, 
 from jfeval.benchmarks.shapes.robustness import DAMAGES, measure
 from jfeval.benchmarks.shapes.rows import geneval_rows
 from jfeval.benchmarks.shapes.scene import Scene, Thing, sample_scene, scene_rng
-from jfeval.errors import UserError
+from jfeval.errors import BadRequest
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def test_observations_have_the_form_that_genevals_rules_read():
     assert OracleDetector().identity() == OracleDetector().identity()
 
 
-def test_other_sizes_are_refused():
-    with pytest.raises(UserError, match=r"64x64 pixels, not 384x384"):
+def test_other_sizes_are_refused_as_a_fault_of_the_picture():
+    with pytest.raises(BadRequest, match=r"64x64 pixels, not 384x384"):
         detect(Image.new("RGB", (384, 384)))
 
 

@@ -3,10 +3,13 @@ import pytest
 import torch
 
 from jfeval.errors import UserError
+from jfeval.models.base import ImageJob
+from jfeval.models.janusflow.live import LiveJanusFlow
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.settings import SamplerSettings
 from jfeval.models.memory import in_batches
 from jfeval.models.shapes import WEIGHTS
+from jfeval.models.training.vae import VaeSettings, build_vae
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +25,14 @@ def test_the_call_draws_every_prompt_as_often_as_asked(pipe):
     drawn = pipe(["a red circle", "a photo of a blue star"], num_inference_steps=2, num_images_per_prompt=2, generator=generator())
     assert [image.size for image in drawn.images] == [(64, 64)] * 4
     assert drawn.images[0].mode == "RGB"
+
+
+def test_the_size_that_is_stated_is_the_size_that_is_drawn_with_any_vae(pipe):
+    other = JanusFlowPipeline(pipe.model, pipe.processor, build_vae(VaeSettings(widths=(8, 8), groups=4)))
+    for pipeline, side in ((pipe, 64), (other, 32)):
+        system = LiveJanusFlow("live", pipeline, SamplerSettings(num_steps=1))
+        (drawn,) = system.generate([ImageJob(prompt="a red circle", seed=0)])
+        assert drawn.size == (system.image_size, system.image_size) == (side, side)
 
 
 def test_pictures_do_not_depend_on_the_batch_size(pipe):

@@ -17,6 +17,7 @@ from jfeval.models.training.ema import Ema
 from jfeval.models.training.loop import LoopSettings, PausedError, fit, make_optimizer, rate_at
 from jfeval.models.training.mixture import MixedBatch
 from jfeval.models.training.objectives import Conversations, FlowBatch
+from jfeval.models.training.progress import Display, Size
 from jfeval.models.training.sharding import moved
 
 SETTINGS = LoopSettings(steps=12, learning_rate=0.05, warmup=3, ema=0.9, checkpoint_minutes=0.0, dtype="float32")
@@ -300,3 +301,13 @@ def test_every_tensor_of_a_batch_goes_to_the_device():
         assert all(tensor.device.type == "meta" for tensor in tensors)
     number, pixels = moved((3, pictures), "meta")
     assert (number, pixels.device.type, pictures.device.type) == (3, "meta", "cpu")
+
+
+def test_outside_a_terminal_progress_is_plain_lines_whatever_asks_for_colours(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    caplog.set_level("INFO", "jfeval")
+    display = Display("vae", replace(SETTINGS, steps=1), tmp_path / "log.jsonl", 0)
+    display.update(1, {"loss": 0.5}, Size(1, 0))
+    display.close()
+    assert "\x1b" not in capsys.readouterr().out
+    assert "vae 1/1  loss 0.5" in caplog.text
