@@ -220,9 +220,6 @@ def _scores(
     for each in evaluations:
         if each.needs in variant.tasks:
             runs = folder / (RUNS if step is None else "curve")
-            if each.settings:
-                found |= _scores_under_settings(pipeline, spec, each, step, folder.name, runs)
-                continue
             found |= evaluate(
                 pipeline,
                 [each.benchmark],
@@ -232,38 +229,7 @@ def _scores(
                 name=folder.name,
                 edition=spec.edition,
                 seed=spec.prompts_seed,
+                settings=each.settings,
                 out=runs,
             )
     return found
-
-
-def _scores_under_settings(
-    pipeline: Any,  # noqa: ANN401 - a JanusFlowPipeline
-    spec: "AblationSpec",
-    evaluation: "Evaluation",
-    step: int | None,
-    name: str,
-    runs: Path,
-) -> dict[str, float]:
-    """Evaluate as `jfeval.evaluate` does, under settings of the benchmark, of which that knows nothing."""
-    from jfeval.live import _evaluating, _system
-    from jfeval.plan import make_plan
-    from jfeval.registry import load_benchmark
-    from jfeval.runner import run
-    from jfeval.scoring import score
-    from jfeval.settings import RunSettings
-
-    benchmark = load_benchmark(evaluation.benchmark, **evaluation.settings)
-    settings = RunSettings(
-        benchmark=evaluation.benchmark,
-        benchmark_settings=evaluation.settings,
-        edition=spec.edition,
-        model=name,
-        seed=spec.prompts_seed,
-        limit=evaluation.limit,
-        out=runs / (evaluation.benchmark if step is None else f"{evaluation.benchmark}-step{step:08d}"),
-    )
-    system = _system(pipeline, name, spec.sampler, step)
-    with _evaluating(pipeline):
-        metrics = score(run(make_plan(settings, benchmark), benchmark, lambda: system), benchmark)
-    return {f"{evaluation.benchmark}.{metric.name}": float(metric.value) for metric in metrics if not metric.task}

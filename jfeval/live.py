@@ -30,6 +30,7 @@ def evaluate(
     edition: str = "shapes",
     seed: int = 0,
     data: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
     batch_size: int = 16,
     out: str | Path = "runs/live",
 ) -> dict[str, float]:
@@ -49,6 +50,7 @@ def evaluate(
         edition: ``shapes``, ``shapes-small`` or ``official``.
         seed: Seed of the noise and, in shapes, of the prompts.
         data: Local folder of official data.
+        settings: Settings of the benchmarks, the same for each.
         batch_size: Images or questions at once.
         out: Folder of the runs.
 
@@ -67,6 +69,7 @@ def evaluate(
         for asked in benchmarks:
             folder = Path(out) / (asked if step is None else f"{asked}-step{step:08d}")
             how = {"edition": edition, "seed": seed, "data": data, "limit": limit, "batch_size": batch_size}
+            how["benchmark_settings"] = dict(settings or {})
             plan, benchmark = _planned(asked, model=name, out=folder, **how)
             store = run(plan, benchmark, lambda: system, overwrite=_begins_anew(plan, system, step))
             metrics = score(store, benchmark)
@@ -94,8 +97,9 @@ def _planned(asked: str, **values: object) -> "tuple[Plan, Benchmark]":
     from jfeval.registry import load_benchmark
     from jfeval.settings import RunSettings, resolve
 
-    benchmark = load_benchmark(asked)
-    return make_plan(resolve(RunSettings, values={"benchmark": asked, **values}), benchmark), benchmark
+    settings = resolve(RunSettings, values={"benchmark": asked, **values})
+    benchmark = load_benchmark(asked, **settings.benchmark_settings)
+    return make_plan(settings, benchmark), benchmark
 
 
 def _begins_anew(plan: "Plan", system: Any, step: int | None) -> bool:  # noqa: ANN401

@@ -24,7 +24,7 @@ from jfeval.models.janusflow.vae import VAE_FOLDER
 from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.contrastive import ContrastiveSettings
 from jfeval.models.training.encoders import Reading, read_through_latents
-from jfeval.models.training.given import GivenSettings
+from jfeval.models.training.given import GivenSettings, source_of
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.lm import LmSettings
 from jfeval.models.training.objectives import AlignmentHead
@@ -107,7 +107,8 @@ def stage_budget(recipe: Recipe, plan: PartPlan) -> StageBudget:
     settings: StageSettings = plan.settings
     config, first = model_config(recipe, plan), _first(recipe, plan)
     vae = next((each.settings for each in recipe.parts if each.name == first.inputs.get("vae")), None)
-    objective = meta_objective(config, settings, first.settings.understands_through, vae)
+    reading = first.settings.understands_through if isinstance(first.settings, StageSettings) else "contrastive"
+    objective = meta_objective(config, settings, reading, vae)
     chosen = {id(p) for _, group in objective.groups() for p in group}
     names = {name: p.numel() for name, p in objective.module.named_parameters() if id(p) in chosen}
     trainable = {part: sum(n for name, n in names.items() if name.startswith(prefix)) for part, prefix in _PARTS.items()}
@@ -163,7 +164,7 @@ def _vae(settings: object) -> AutoencoderKL:
 
 
 def _first(recipe: Recipe, plan: PartPlan) -> PartPlan:
-    """Return the stage that builds the model that a stage trains."""
+    """Return what the model that a stage trains comes from: the stage that builds it, or a given model."""
     plans = {each.name: each for each in recipe.parts}
     while "start" in plan.inputs:
         plan = plans[plan.inputs["start"]]
@@ -177,6 +178,8 @@ def model_config(recipe: Recipe, plan: PartPlan) -> JanusFlowConfig:
         UserError: A part does not say its sizes.
     """
     plans, plan = {each.name: each for each in recipe.parts}, _first(recipe, plan)
+    if isinstance(plan.settings, GivenSettings):
+        return JanusFlowConfig.from_file(source_of(plan.settings, plan.name))
     missing = [role for role in ("lm", "contrastive", "tokenizer") if role not in plan.inputs]
     if missing:
         raise UserError(f"{plan.name} is the first stage but lacks the inputs {', '.join(missing)}")
