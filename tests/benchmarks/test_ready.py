@@ -1,6 +1,7 @@
 """Your own images through the command line: DPG-Bench's grids, MJHQ-30K's and COCO's folders; judges stood in for."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,20 @@ def test_images_in_categories_are_scored_and_scored_again_under_another_recipe(m
     assert store.protocols() == ["clean", "gigagan"]
     assert store.record().benchmark_settings["any_size"] is True
     assert invoke("score", tmp_path / "run", "--protocol", "clean", "--no-report").stdout == again.stdout
+
+
+def test_a_set_is_hashed_once_and_not_for_every_batch(mjhq, tmp_path, monkeypatch):
+    """20 images in batches of 16: what the model is was asked at the start and for each batch."""
+    _, images = mjhq
+    opened, plain_open = [], Path.open
+
+    def counted(path, *arguments, **options):
+        opened.extend([path] if images in path.parents else [])
+        return plain_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
+    assert score_mjhq(mjhq, tmp_path).exit_code == 0
+    assert len(opened) == len(set(opened)) == 20
 
 
 def test_all_recipes_stand_side_by_side(mjhq, tmp_path):
