@@ -8,7 +8,8 @@ from typing import Literal
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import LanguageConfig, VisionConfig
 from jfeval.models.janusflow.parts import language_config, vision_config
-from jfeval.models.training.part import NO_EFFECT, Part
+from jfeval.models.training.part import Part
+from jfeval.settings import NO_EFFECT
 
 _HASHED = {".safetensors", ".bin", ".json"}
 
