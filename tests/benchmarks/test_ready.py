@@ -166,6 +166,20 @@ def test_a_set_is_hashed_once_and_not_for_every_batch(mjhq, tmp_path, monkeypatc
     assert len(opened) == len(set(opened)) == 20
 
 
+def test_run_takes_a_benchmarks_own_layout_as_score_does(mjhq, tmp_path):
+    """A missing image fails its prompt and does not end the run."""
+    data, images = mjhq
+    (images / "art" / "hash01.png").unlink()
+    (images / "stranger.png").write_bytes(b"")
+    scored = score_mjhq(mjhq, tmp_path)
+    own = ("--set-benchmark", "any_size=true", "--set-benchmark", f"cache={tmp_path / 'features'}")
+    options = ("--benchmark", "mjhq", "--edition", "official", "--data", data, "--no-report", *own)
+    done = invoke("run", "--model", f"folder:{images}", *options, "--out", tmp_path / "other")
+    assert (done.exit_code, done.stdout) == (scored.exit_code, scored.stdout)
+    assert "incomplete: 1 of 20 prompts failed" in done.stdout
+    assert "1 images are of no prompt and are not looked at: 'stranger.png'" in done.stderr
+
+
 def test_all_recipes_stand_side_by_side(mjhq, tmp_path):
     score_mjhq(mjhq, tmp_path)
     done = invoke("score", tmp_path / "run", "--protocol", "all", "--no-report")
