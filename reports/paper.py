@@ -28,6 +28,12 @@ _NAMES_ON_THE_HUB: Mapping[str, str] = {
     "stable-diffusion-xl-base-1.0": "SDXL",
     "stable-diffusion-v1-5": "SDv1.5",
     "stable-diffusion-2-1": "SDv2.1",
+    "PixArt-XL-2-1024-MS": "PixArt-alpha",
+    "PixArt-Sigma-XL-2-1024-MS": "PixArt-Sigma",
+    "playground-v2.5-1024px-aesthetic": "Playground v2.5",
+    "HunyuanDiT-Diffusers": "Hunyuan-DiT",
+    "Lumina-Next-SFT-diffusers": "Lumina-Next",
+    "Emu3-Chat-hf": "Emu3-Chat",
 }
 """Where a printed model is called otherwise than in print."""
 
