@@ -3,9 +3,9 @@
 What is missing or broken fails its own prompt and no other; what is of no prompt is listed and not looked at.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jfeval.benchmarks.features import SUFFIXES
 from jfeval.errors import BadRequest, UserError
+from jfeval.pictures import MAX_PIXELS, identity_of_images
 from jfeval.schema import ImageJob, JsonObject, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-MAX_PIXELS = 64_000_000
 
 
 class ReadySet:
@@ -45,13 +44,11 @@ class ReadySet:
 
     def identity(self) -> JsonObject:
         """Return a hash of every image that is of a prompt, with its row; names do not matter."""
-        total, count = hashlib.sha256(), 0
-        for row in sorted(self._files):
-            for index, file in enumerate(self._files[row]):
-                with file.open("rb") as stream:
-                    total.update(f"{row} {index} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-                count += 1
-        return {"images": count, "sha256": total.hexdigest()}
+        return dict(self._identity)
+
+    @cached_property
+    def _identity(self) -> JsonObject:
+        return identity_of_images((row, index, file) for row in sorted(self._files) for index, file in enumerate(self._files[row]))
 
     def strangers(self, asked: Mapping[int, int]) -> list[str]:
         """Return the names of what is of no prompt, whatever is asked."""

@@ -11,6 +11,7 @@
     images/ab/SHA256.*  the images
     kept/SHA256.*       what scoring reads beside them, such as the features of reference images
     results/PROTOCOL/metrics.json   the writer's numbers, for readers; a reader's own are computed anew
+    results/PROTOCOL/scores.jsonl   the writer's verdicts, one image or answer a line, likewise
 
 It is a ZIP archive of fixed dates and order: the same run gives the same bytes. Unpacking trusts nothing: names, sizes and hashes are
 checked before anything is written.
@@ -29,7 +30,7 @@ from typing import IO
 
 from jfeval.errors import UserError
 from jfeval.files import write_atomically
-from jfeval.schema import Judgement, Metric, Output
+from jfeval.schema import Judgement, Metric, Output, Score
 from jfeval.shards import Shard
 from jfeval.store import Store
 
@@ -39,12 +40,14 @@ MAX_BYTES = 64 * 2**30
 MAX_TEXT = 2**30
 """Most bytes of one member that is no image."""
 MAX_IMAGE = 256 * 2**20
+"""Most bytes of an image."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 _TEXTS = ("run.json", "inputs.json", "samples.jsonl", "outputs.jsonl", "judgements.jsonl")
 _KINDS = {"outputs.jsonl": Output, "judgements.jsonl": Judgement}
 _IMAGE = re.compile(r"images/([0-9a-f]{2})/(\1[0-9a-f]{62})\.(png|jpg|webp)")
 _KEPT = re.compile(r"kept/[0-9a-f]{64}\.(npy|npz|json)")
 _RESULT = re.compile(r"results/([A-Za-z0-9][A-Za-z0-9._-]*)/metrics\.json")
+_SCORES = re.compile(r"results/[A-Za-z0-9][A-Za-z0-9._-]*/scores\.jsonl")
 
 
 def pack(store: Store, out: Path, files: Sequence[Path] = ()) -> int:
@@ -59,7 +62,7 @@ def pack(store: Store, out: Path, files: Sequence[Path] = ()) -> int:
         How many images it holds.
 
     Raises:
-        UserError: The run cannot be read, or the file not written.
+        UserError: The run cannot be read, or the file not written, or a member would be larger than `unpack` takes.
     """
     digests: dict[str, str] = {}
     images = 0
@@ -68,6 +71,8 @@ def pack(store: Store, out: Path, files: Sequence[Path] = ()) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(part, "w") as archive:
             for name, data in _members(store, files):
+                if len(data) > _most(name):
+                    raise UserError(f"{name} of {store.path} has {len(data)} bytes; a bundle's may have {_most(name)}")
                 digests[name] = hashlib.sha256(data).hexdigest()
                 images += name.startswith("images/")
                 _add(archive, name, data)
@@ -135,15 +140,20 @@ def unpack(path: Path, folder: Path) -> dict[str, list[Metric]]:
 def _unpack(archive: zipfile.ZipFile, digests: dict[str, str], path: Path, store: Store) -> dict[str, list[Metric]]:
     """Write every member into a run folder, and return the numbers that are stated."""
     claimed: dict[str, list[Metric]] = {}
+    judged: dict[str, str] = {}
     rows: dict[str, list] = {}
     for name, digest in sorted(digests.items()):
         data = _read(archive, name, digest, path)
         if found := _RESULT.fullmatch(name):
             claimed[found[1]] = _rows(data, Metric, path, name, key="metrics")
+        elif _SCORES.fullmatch(name):
+            judged |= dict.fromkeys((str(row.sample_id) for row in _rows(data, Score, path, name)), name)
         elif name in _KINDS:
             rows[name] = _rows(data, _KINDS[name], path, name)
         else:
             write_atomically(store.path / name, data, flush=False)
+    for sample_id in judged.keys() - set(store.sample_ids()):
+        raise UserError(f"{path}: {judged[sample_id]} is damaged (it judges {sample_id[:80]!r}, which is no sample of the run)")
     record = store.record()
     with Shard(store.path, "bundle") as shard:
         shard.add_outputs(record.fingerprint, "bundle", rows["outputs.jsonl"])
@@ -164,6 +174,7 @@ def _members(store: Store, files: Sequence[Path]) -> Iterator[tuple[str, bytes]]
     yield "judgements.jsonl", _lines(judgements[one] for one in order if one in judgements)
     for protocol in sorted(store.protocols()):
         yield f"results/{protocol}/metrics.json", (store.path / "results" / protocol / "metrics.json").read_bytes()
+        yield f"results/{protocol}/scores.jsonl", _lines(store.scores(protocol))
     for image in sorted((store.path / "images").glob("??/*")):
         name = f"images/{image.parent.name}/{image.name}"
         if _IMAGE.fullmatch(name):
@@ -172,7 +183,7 @@ def _members(store: Store, files: Sequence[Path]) -> Iterator[tuple[str, bytes]]
         yield f"kept/{file.name}", file.read_bytes()
 
 
-def _lines(rows: Iterable[Output] | Iterable[Judgement]) -> bytes:
+def _lines(rows: Iterable[Output] | Iterable[Judgement] | Iterable[Score]) -> bytes:
     return "".join(json.dumps(dataclasses.asdict(row), sort_keys=True) + "\n" for row in rows).encode()
 
 
@@ -202,11 +213,11 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     strange = [
         name
         for name in sizes
-        if name not in (*_TEXTS, "manifest.json") and not any(form.fullmatch(name) for form in (_IMAGE, _KEPT, _RESULT))
+        if name not in (*_TEXTS, "manifest.json") and not any(form.fullmatch(name) for form in (_IMAGE, _KEPT, _RESULT, _SCORES))
     ]
     if strange or len(sizes) != len(archive.infolist()):
         raise UserError(f"{path} holds what no bundle holds, such as {(strange or ['one name twice'])[0][:100]!r}")
-    if sum(sizes.values()) > MAX_BYTES or any(size > (MAX_IMAGE if n.startswith("images/") else MAX_TEXT) for n, size in sizes.items()):
+    if sum(sizes.values()) > MAX_BYTES or any(size > _most(name) for name, size in sizes.items()):
         raise UserError(f"{path} unpacks to more than bundles may hold ({MAX_BYTES >> 30} GiB in all)")
     if "manifest.json" not in sizes:
         raise UserError(f"{path} is no bundle: it has no manifest.json; `jfeval bundle RUN --out FILE` makes one")
@@ -220,6 +231,11 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     if missing := sorted({*_TEXTS, *digests} - set(sizes)) or sorted(set(sizes) - set(digests) - {"manifest.json"}):
         raise UserError(f"{path} and its manifest differ, first in {missing[0][:100]!r}")
     return digests
+
+
+def _most(name: str) -> int:
+    """Return how many bytes a member may have."""
+    return MAX_IMAGE if name.startswith("images/") else MAX_TEXT
 
 
 def _read(archive: zipfile.ZipFile, name: str, digest: str, path: Path) -> bytes:

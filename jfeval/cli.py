@@ -13,10 +13,22 @@ from jfeval.cli_data import data
 from jfeval.cli_doctor import doctor
 from jfeval.cli_evaluate import Refused, evaluate, run_settings, with_own
 from jfeval.cli_make import generate, train
-from jfeval.cli_options import FILE, FOLDER, BatchSize, benchmark_options, engine_options, given, model_options, take_engine, together
+from jfeval.cli_options import (
+    FILE,
+    FOLDER,
+    batch_size_option,
+    benchmark_options,
+    engine_options,
+    given,
+    model_options,
+    retry_failed_option,
+    take_engine,
+    together,
+)
+from jfeval.cli_ready import READY, ready_loader
 from jfeval.cli_score import score
 from jfeval.cli_serve import serve
-from jfeval.cli_suite import instead_of_a_benchmark, suite_command
+from jfeval.cli_suite import against_option, instead_of_a_benchmark, suite_command
 from jfeval.cli_sweep import sweep
 from jfeval.cli_train import export, watch
 from jfeval.errors import DISK_ERRORS, UserError
@@ -65,11 +77,12 @@ def main(*, verbose: bool) -> None:
 @model_options
 @together(
     click.option("--limit", type=int, help="Take N prompts, spread evenly over tasks and within each; not the first N."),
-    click.option("--batch-size", type=BatchSize(), metavar="N|auto", help="Images or questions per batch.  [default: 16]"),
-    click.option("--retry-failed", is_flag=True, help="Try samples again that failed before."),
+    batch_size_option,
+    retry_failed_option,
     click.option("--dry-run", is_flag=True, help="Print the plan; load no model and write nothing."),
     click.option("--with-text-only", is_flag=True, help="Ask every question without its image too, and show that baseline beside."),
     click.option("--suite", metavar="NAME", help="All benchmarks of a suite, as `jfeval suite NAME` runs them."),
+    against_option,
 )
 @engine_options
 @click.pass_context
@@ -83,6 +96,7 @@ def run(
     no_report: bool,
     with_text_only: bool,
     suite: str | None,
+    against: str | None,
     **options: object,
 ) -> None:
     """Evaluate a model: generate, judge, score, report.
@@ -102,6 +116,8 @@ def run(
     if suite is not None:
         instead_of_a_benchmark(ctx, suite)
         return
+    if against is not None:
+        raise click.UsageError("--against goes with --suite.")
     from jfeval.registry import check_name, load_benchmark
     from jfeval.settings import resolve
 
@@ -117,15 +133,17 @@ def run(
     if dry_run:
         _print_plan(settings, benchmark)
         return
+    ready = settings.model in READY
     evaluate(
         settings,
         benchmark,
         overwrite=overwrite,
-        retry_failed=retry_failed,
-        stop_early=True,
+        retry_failed=retry_failed or ready,
+        stop_early=not ready,
         report=not no_report,
         engine=engine,
         text_only=with_text_only,
+        load=ready_loader(settings, benchmark) if engine.stage in ("all", "generate") else None,
     )
 
 

@@ -11,7 +11,7 @@ from jfeval.cli_options import FILE, FOLDER
 @click.argument("run_folder", metavar="RUN", type=FOLDER)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.  [default: RUN.zip]")
 def bundle(*, run_folder: Path, out: Path | None) -> None:
-    """Pack a run into one file: samples, images or answers, observations, numbers and recipe.
+    """Pack a run into one file: samples, images or answers, observations, verdicts, numbers and recipe.
 
     Whoever has the file can score it again, without the model, the judge and the data: what the judge saw is in it, and the features of
     reference images where scoring reads those. Under a protocol whose judge sees something else, it is judged again first.

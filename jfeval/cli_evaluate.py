@@ -43,9 +43,9 @@ def run_settings() -> "type[RunSettings]":
 def with_own(
     settings: "RunSettings", model_values: Mapping[str, object], model_overrides: list[str], benchmark_overrides: list[str]
 ) -> "RunSettings":
-    """Check the model's and the benchmark's own settings and write them out in full; only changed ones name the run folder.
+    """Check the model's and the benchmark's own settings and write them out in full.
 
-    A model named as ``hf:PATH`` becomes its name and its path.
+    Those that can change a result and are not the default name the run folder. A model named as ``hf:PATH`` becomes its name and its path.
     """
     import dataclasses
 
@@ -62,13 +62,16 @@ def with_own(
 
 
 def _full_and_changed(checked: object, defaults: Callable[[], object]) -> tuple[dict[str, object], dict[str, object]]:
-    """Return settings as a mapping, and those of them that are not the default."""
+    """Return settings as a mapping, and those of them that can change a result and are not the default."""
     import dataclasses
+
+    from jfeval.settings import affects_result
 
     if checked is None:
         return {}, {}
     full, usual = dataclasses.asdict(checked), dataclasses.asdict(defaults())  # pyright: ignore[reportArgumentType]
-    return full, {key: value for key, value in full.items() if value != usual[key]}
+    naming = {item.name for item in dataclasses.fields(checked) if affects_result(item)}  # pyright: ignore[reportArgumentType]
+    return full, {key: value for key, value in full.items() if key in naming and value != usual[key]}
 
 
 def evaluate(

@@ -45,27 +45,35 @@ class BatchSize(click.ParamType):
         return int(value)
 
 
+set_benchmark_option = click.option(
+    "--set-benchmark", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark; see `jfeval describe BENCHMARK`."
+)
 edition_option = click.option("--edition", metavar="NAME", help="official data, or shapes, the embedded world.  [default: shapes]")
 seed_option = click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]")
 data_option = click.option("--data", type=FOLDER, help="Local folder of official data.")
 
+max_failures_option = click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]")
+retry_failed_option = click.option("--retry-failed", is_flag=True, help="Try samples again that failed before.")
+batch_size_option = click.option("--batch-size", type=BatchSize(), metavar="N|auto", help="Images or questions per batch.  [default: 16]")
+workers_option = click.option(
+    "--workers", type=int, help="Processes that each load the model; a run may go on with another number.  [default: 1]"
+)
+
 benchmark_options = together(
     click.option("--benchmark", metavar="NAME", help="Benchmark.  [default: geneval]"),
-    click.option(
-        "--set-benchmark", multiple=True, metavar="KEY=VALUE", help="A setting of the benchmark; see `jfeval describe BENCHMARK`."
-    ),
+    set_benchmark_option,
     edition_option,
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
     seed_option,
     data_option,
     click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
-    click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]"),
+    max_failures_option,
     click.option("--overwrite", is_flag=True, help="Start anew: delete what the run folder holds, once the model is loaded."),
     click.option("--no-report", is_flag=True, help="Write no report."),
 )
 
 engine_options = together(
-    click.option("--workers", type=int, help="Processes that each load the model; a run may go on with another number.  [default: 1]"),
+    workers_option,
     click.option("--shard", metavar="I/N", help="Do only the I-th of N parts of the batches; `jfeval run` without it merges and scores."),
     click.option(
         "--stage",

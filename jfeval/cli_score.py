@@ -1,7 +1,5 @@
 """Scoring what is there already: a stored run, ready images, ready answers. Part of `jfeval.cli`; imports inside the command."""
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +7,10 @@ import click
 
 from jfeval.cli_evaluate import evaluate, run_settings, show, with_own
 from jfeval.cli_options import FILE, FOLDER, benchmark_options, given
-from jfeval.console import clean
+from jfeval.cli_ready import ready_loader
 from jfeval.errors import unknown
 
 if TYPE_CHECKING:
-    from jfeval.benchmarks.base import Benchmark
-    from jfeval.models.base import Model
-    from jfeval.settings import RunSettings
     from jfeval.store import Store
 
 
@@ -61,34 +56,8 @@ def score(
     settings = resolve(run_settings(), values={**values, "model": "folder" if answers is None else "answers"})
     settings = with_own(settings, {"path": images or answers}, [], benchmark_overrides)
     benchmark = load_benchmark(settings.benchmark, **settings.benchmark_settings)
-    if answers is not None:
-        _check_answers(answers, settings, benchmark)
-    load = None if images is None else _ready_images(images, settings, benchmark)
+    load = ready_loader(settings, benchmark)
     evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report, load=load)
-
-
-def _ready_images(folder: Path, settings: "RunSettings", benchmark: "Benchmark") -> "Callable[[], Model]":
-    """Find ready images, numbered by prompt or in the benchmark's own layout, and say on standard error which are of no prompt."""
-    from jfeval.plan import make_plan, request_size
-    from jfeval.registry import load_model
-
-    rows = make_plan(settings, benchmark).rows
-    own = getattr(benchmark, "ready", None)
-    numbered = any(re.fullmatch(r"[0-9]{1,12}", path.parent.name) for path in folder.glob("*/samples")) if folder.is_dir() else False
-    model = load_model("folder", path=folder) if own is None or numbered else own(folder, rows)
-    extra = model.strangers({row: request_size(sample) for row, sample in rows})  # pyright: ignore[reportAttributeAccessIssue]
-    if extra:
-        names = ", ".join(repr(name[:60]) for name in extra[:5]) + (", ..." if len(extra) > 5 else "")
-        click.echo(clean(f"{len(extra)} images are of no prompt and are not looked at: {names}"), err=True)
-    return lambda: model
-
-
-def _check_answers(path: Path, settings: "RunSettings", benchmark: "Benchmark") -> None:
-    """Say before anything is written that answers are missing, too many or given twice."""
-    from jfeval.models.adapters.answers import check_ids, read_answers
-    from jfeval.plan import make_plan
-
-    check_ids(path, read_answers(path), [sample.id for _, sample in make_plan(settings, benchmark).rows])
 
 
 def _score_again(folder: Path, protocol: str, *, report: bool) -> None:

@@ -1,10 +1,30 @@
 """Encoded images that are read when they are asked for, so that a list of questions does not hold thousands of files in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Self, overload
+
+from jfeval.schema import JsonObject
 
 MAX_PIXELS = 64_000_000
 """A larger image is not read, wherever it comes from: a small file can claim any size."""
+
+
+def identity_of_images(files: Iterable[tuple[int, int, Path]]) -> JsonObject:
+    """Return a hash of ready images' contents, each with its prompt's row and its place there; names do not matter.
+
+    It reads every file: who is asked for it again keeps it.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    total, count = hashlib.sha256(), 0
+    for row, index, file in files:
+        with file.open("rb") as stream:
+            total.update(f"{row} {index} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        count += 1
+    return {"images": count, "sha256": total.hexdigest()}
 
 
 class Pictures(Sequence[bytes]):

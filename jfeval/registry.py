@@ -150,6 +150,21 @@ def load_benchmark(name: str, **settings: object) -> "Benchmark":
     return factory() if checked is None else factory(checked)
 
 
+def can(model: str, method: str) -> bool:
+    """Tell whether a model has a method, such as ``generate``, by the class that its factory says it returns; loads nothing.
+
+    True where that cannot be told: no annotation, a Protocol, or a name that is imported for type checkers alone.
+
+    >>> can("folder", "generate"), can("folder", "answer")
+    (True, False)
+    """
+    factory = _factory("model", model)
+    made = inspect.signature(factory).return_annotation
+    if isinstance(made, str):
+        made = getattr(sys.modules[factory.__module__], made, None)
+    return not isinstance(made, type) or made is inspect.Signature.empty or getattr(made, "_is_protocol", False) or hasattr(made, method)
+
+
 def describe(name: str) -> Description:
     """Say what a model's or benchmark's name stands for.
 

@@ -20,6 +20,15 @@ from jfeval.schema import EDITIONS
 
 T = TypeVar("T")
 
+NO_EFFECT = {"affects_result": False}
+"""Metadata of settings that change how something is done but not what comes out: a finished part of a training stays valid when they
+change, and a run goes on in the same folder."""
+
+
+def affects_result(item: dataclasses.Field) -> bool:
+    """Tell whether a setting can change what comes out."""
+    return item.metadata.get("affects_result", True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:

@@ -1,9 +1,9 @@
 """Suites: several benchmarks under stated protocols in one command, each an ordinary run, and one table of measured beside printed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jfeval.errors import unknown
 from jfeval.schema import Metric
@@ -20,20 +20,27 @@ class Entry:
     benchmark: str
     protocol: str = ""
     """Empty for the benchmark's first."""
+    needs: Literal["generate", "answer"] = "generate"
+    """What a model must be able to do for it."""
+    recipe: Mapping[str, float] = field(default_factory=dict)
+    """Settings of JanusFlow models that the suite's source states for this benchmark; they hold where a person gives none."""
 
 
 SUITES: Mapping[str, tuple[Entry, ...]] = {
     "paper": (
-        Entry(benchmark="pope", protocol="vlmevalkit-nov2024"),
-        Entry(benchmark="mmbench", protocol="vlmevalkit-nov2024"),
-        Entry(benchmark="seed", protocol="vlmevalkit-nov2024"),
-        Entry(benchmark="gqa", protocol="official"),
+        Entry(benchmark="pope", protocol="vlmevalkit-nov2024", needs="answer"),
+        Entry(benchmark="mmbench", protocol="vlmevalkit-nov2024", needs="answer"),
+        Entry(benchmark="seed", protocol="vlmevalkit-nov2024", needs="answer"),
+        Entry(benchmark="gqa", protocol="official", needs="answer"),
         Entry(benchmark="geneval", protocol="official"),
         Entry(benchmark="dpg", protocol="official"),
-        Entry(benchmark="mjhq"),
+        Entry(benchmark="mjhq", recipe={"guidance_scale": 2.0, "num_steps": 30}),
     ),
 }
-"""The seven benchmarks of JanusFlow's tables, with the scorers its authors used as far as known. Source: arXiv 2411.07975, section 4.2."""
+"""The seven benchmarks of JanusFlow's tables, with the scorers its authors used as far as known. Source: arXiv 2411.07975, section 4.2;
+MJHQ's recipe, the only one that is stated: section 4.3."""
+_JANUSFLOW = "janusflow"
+"""How the names of models begin that a recipe is for."""
 
 
 def suite(name: str) -> tuple[Entry, ...]:
@@ -53,6 +60,11 @@ def settings_of(entry: Entry, settings: "RunSettings") -> "RunSettings":
     return replace(settings, benchmark=entry.benchmark, protocol=entry.protocol, out=out)
 
 
+def recipe_of(entry: Entry, model: str) -> dict[str, float]:
+    """Return the settings that a benchmark's entry gives a model, for a person's own to stand above."""
+    return dict(entry.recipe) if model.startswith(_JANUSFLOW) else {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One row of the closing table."""
@@ -65,13 +77,16 @@ class Line:
     """What papers print for the model that was named; a dash where nothing comparable is."""
 
 
-def lines(stores: "Sequence[Store]", missing: Mapping[str, str], against: str) -> Iterator[Line]:
-    """Yield the headline numbers of finished runs beside printed ones, then what could not be run and why.
+def lines(
+    stores: "Sequence[Store]", missing: Mapping[str, str], against: str, not_applicable: Mapping[str, str] | None = None
+) -> Iterator[Line]:
+    """Yield the headline numbers of finished runs beside printed ones, then what could not be run or does not apply, and why.
 
     Args:
         stores: The finished runs.
         missing: Benchmark to the reason why it was not run.
         against: The model whose printed numbers stand beside; see ``paper_results.csv``.
+        not_applicable: Benchmark to the reason why the model is not asked.
     """
     from jfeval.reports.paper import references
 
@@ -89,8 +104,9 @@ def lines(stores: "Sequence[Store]", missing: Mapping[str, str], against: str) -
                 quoted = f"{number:.3f}" if number is not None else "-"
                 name = f"{metric.name} {metric.task}".strip()
                 yield Line(benchmark=record.benchmark, metric=name, protocol=metric.protocol, measured=_measured(metric), printed=quoted)
-    for benchmark, reason in missing.items():
-        yield Line(benchmark=benchmark, metric="not run", protocol="-", measured="-", printed=reason)
+    for word, reasons in (("not run", missing), ("not applicable", not_applicable or {})):
+        for benchmark, reason in reasons.items():
+            yield Line(benchmark=benchmark, metric=word, protocol="-", measured="-", printed=reason)
 
 
 def _measured(metric: Metric) -> str:

@@ -1,10 +1,12 @@
 """Numbers that papers print, for rows of reference beside measured ones. They are quoted, never measured here."""
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 _HIDDEN = "ablation-"
 """Rows of the paper's ablation table belong to the ablation report."""
@@ -20,6 +22,20 @@ class Place:
     scale: float = 100.0
     """What the paper's number is divided by; ours are fractions."""
 
+
+_NAMES_ON_THE_HUB: Mapping[str, str] = {
+    "llava-1.5-7b-hf": "LLaVA-v1.5",
+    "stable-diffusion-xl-base-1.0": "SDXL",
+    "stable-diffusion-v1-5": "SDv1.5",
+    "stable-diffusion-2-1": "SDv2.1",
+    "PixArt-XL-2-1024-MS": "PixArt-alpha",
+    "PixArt-Sigma-XL-2-1024-MS": "PixArt-Sigma",
+    "playground-v2.5-1024px-aesthetic": "Playground v2.5",
+    "HunyuanDiT-Diffusers": "Hunyuan-DiT",
+    "Lumina-Next-SFT-diffusers": "Lumina-Next",
+    "Emu3-Chat-hf": "Emu3-Chat",
+}
+"""Where a printed model is called otherwise than in print."""
 
 _TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
@@ -66,6 +82,29 @@ def references(benchmark: str, edition: str, protocol: str) -> list[Reference]:
             continue
         found.setdefault((row["model"], row["source"]), {})[place.name, place.task] = float(row["value"]) / place.scale
     return [Reference(model=model, values=values, source=source) for (model, source), values in found.items()]
+
+
+def printed_models() -> list[str]:
+    """List the models that have printed numbers, in the order of the committed table."""
+    return list(dict.fromkeys(row["model"] for row in _printed() if not row["model"].startswith(_HIDDEN)))
+
+
+def printed_as(place: str) -> str:
+    """Return the printed model that a hub id or a path is of by its last name, with or without a size; empty where it is of none.
+
+    >>> printed_as("deepseek-ai/JanusFlow-1.3B"), printed_as("images/show-o"), printed_as("mine/llava")
+    ('JanusFlow', 'Show-o', '')
+    """
+    models = printed_models()
+    known = {_letters(other): model for other, model in _NAMES_ON_THE_HUB.items()}
+    for row in _printed():
+        if row["model"] in models:
+            known |= {_letters(row["model"]): row["model"], _letters(row["model"] + row["params"]): row["model"]}
+    return known.get(_letters(Path(place).name), "")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def ablation_rows() -> dict[str, dict[tuple[str, str], float]]:

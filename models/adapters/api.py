@@ -1,24 +1,25 @@
 """Models behind an OpenAI-compatible server: vLLM, SGLang and hosted ones; chat about images, and images from prompts.
 
-The client retries what may pass (rate limits, time-outs, 5xx) with growing pauses and keeps to ``Retry-After``. What succeeded beside a
-request that failed is kept until it is asked for again, so that a failure costs no other request twice. The key comes from the
-environment alone and is stored nowhere.
+What may pass (rate limits, time-outs, 5xx) is tried again after growing pauses, or after what ``Retry-After`` says, and every try keeps to
+the pace. What succeeded beside a request that failed is kept until it is asked for again, so that a failure costs no other request twice.
+The key comes from the environment alone, is stored nowhere, and is cut out of what a server says.
 """
 
 import base64
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from jfeval.errors import BadRequest, UserError
-from jfeval.models.adapters.layout import content
+from jfeval.models.adapters.layout import content_with_data
 from jfeval.models.adapters.pace import Pace
 from jfeval.pictures import MAX_PIXELS
 from jfeval.schema import ImageJob, JsonObject, TextRequest
+from jfeval.settings import NO_EFFECT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,18 +35,20 @@ class Settings:
     """The model's name on the server."""
     base_url: str = ""
     """The server, such as http://localhost:8000/v1; empty for OpenAI's own."""
-    key_env: str = "OPENAI_API_KEY"
+    key_env: str = field(default="OPENAI_API_KEY", metadata=NO_EFFECT)
     """Environment variable that holds the key; a local server needs none."""
-    concurrency: int = 8
-    """Requests under way at a time."""
-    requests_per_minute: int = 0
-    """Most requests begun in a minute; 0 for as many as come."""
-    timeout: float = 120.0
+    concurrency: int = field(default=8, metadata=NO_EFFECT)
+    """Requests under way at a time; never more than a batch holds."""
+    requests_per_minute: int = field(default=0, metadata=NO_EFFECT)
+    """Most requests begun in a minute, later tries counted; 0 for as many as come."""
+    timeout: float = field(default=120.0, metadata=NO_EFFECT)
     """Seconds until a request is given up and tried again."""
-    max_retries: int = 6
+    max_retries: int = field(default=6, metadata=NO_EFFECT)
     """Tries after the first, with growing pauses."""
-    temperature: float = 0.0
-    """Of answers."""
+    temperature: float | None = 0.0
+    """Of answers; null for the server's own: it is not sent then."""
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # noqa: S105
+    """Name under which the most tokens of an answer are sent; OpenAI's reasoning models take the second alone."""
     size: str = "1024x1024"
     """Width and height of images, as the server names them."""
     response_format: str = ""
@@ -73,7 +76,7 @@ def load(settings: Settings) -> "ApiModel":
         raise UserError(
             f"the environment variable {settings.key_env} holds no key; set it, or name your own server with --set base_url=URL"
         )
-    return ApiModel(settings, key or "none")
+    return ApiModel(settings, key)
 
 
 class ApiModel:
@@ -81,7 +84,7 @@ class ApiModel:
 
     Args:
         settings: Server, model and pace.
-        key: The key; any text for a server that needs none.
+        key: The key; empty for a server that needs none.
     """
 
     name = "api"
@@ -92,9 +95,9 @@ class ApiModel:
         except ImportError as error:
             raise UserError("model 'api' needs the package openai: pip install 'jfeval[api]'") from error
         self._errors = openai
-        self.settings = settings
-        self.client: Any = openai.OpenAI(
-            api_key=key, base_url=settings.base_url or None, timeout=settings.timeout, max_retries=settings.max_retries
+        self.settings, self._secret = settings, key
+        self.client: Any = openai.OpenAI(  # tries again by `Pace`: the client's own tries would pass it by
+            api_key=key or "none", base_url=settings.base_url or None, timeout=settings.timeout, max_retries=0
         )
         self._pace = Pace(settings.requests_per_minute)
         self._kept: dict[object, Any] = {}
@@ -103,7 +106,10 @@ class ApiModel:
         """Return server, model and recipe; a hosted model's weights cannot be known."""
         s, place = self.settings, urlsplit(str(self.client.base_url))
         server = f"{place.hostname}:{place.port}" if place.port else str(place.hostname)
-        recipe: JsonObject = {"temperature": s.temperature, "size": s.size, "seed": "not sent"}
+        temperature = "not sent" if s.temperature is None else s.temperature
+        recipe: JsonObject = {"temperature": temperature, "size": s.size, "seed": "not sent"}
+        if s.token_limit != "max_tokens":  # noqa: S105
+            recipe["token_limit"] = s.token_limit
         return {"model": self.name, "served": s.model, "server": server, "weights": "unknown", "recipe": recipe}
 
     def answer(self, requests: Sequence[TextRequest]) -> list[str]:
@@ -127,8 +133,7 @@ class ApiModel:
 
         def carry_out(one: Any) -> None:  # noqa: ANN401
             try:
-                self._pace.wait()
-                self._kept[_key(one)] = ask(one)
+                self._kept[_key(one)] = self._pace.ask(lambda: ask(one), tries=self.settings.max_retries + 1, again=self._again)
             except Exception as error:  # raised below, once the others are done
                 failures.append(self._as_ours(error))
 
@@ -138,29 +143,40 @@ class ApiModel:
             raise next((error for error in failures if type(error) is UserError), failures[0])
         return [self._kept.pop(_key(one)) for one in asked]
 
+    def _again(self, error: Exception) -> Mapping[str, str] | None:
+        """Return the headers of a reply after which another try may succeed; None where none can."""
+        if isinstance(error, self._errors.APIConnectionError):  # no reply, time-outs included
+            return {}
+        if not isinstance(error, self._errors.APIStatusError):
+            return None
+        passing = error.status_code in (408, 409, 429) or error.status_code >= 500
+        return error.response.headers if passing else None
+
     def _as_ours(self, error: Exception) -> Exception:
-        e, text = self._errors, str(error)[:300]
+        e, text = self._errors, str(error)
+        text = (text.replace(self._secret, "***") if self._secret else text)[:300]
         if isinstance(error, e.AuthenticationError | e.PermissionDeniedError | e.NotFoundError):
             return UserError(f"the server does not serve {self.settings.model!r} to this key: {text}")
         if isinstance(error, e.BadRequestError | e.UnprocessableEntityError):
             return BadRequest(f"the server refuses the request: {text}")
         if isinstance(error, e.OpenAIError):
-            return RuntimeError(f"no answer after {self.settings.max_retries + 1} tries ({type(error).__name__}): {text}")
+            tries = self.settings.max_retries + 1 if self._again(error) is not None else 1
+            return RuntimeError(f"no answer after {tries} {'tries' if tries > 1 else 'try'} ({type(error).__name__}): {text}")
         return error
 
     def _answer(self, request: TextRequest) -> str:
-        parts: list[JsonObject] = []
-        images = iter(request.images)
-        for part in content(request.question, len(request.images)):
-            parts.append({"type": "image_url", "image_url": {"url": _data_url(next(images))}} if part["type"] == "image" else dict(part))
+        parts = content_with_data(request.question, request.images)
         system = [{"role": "system", "content": request.system}] if request.system else []
-        reply = self.client.chat.completions.create(
-            model=self.settings.model,
-            messages=[*system, {"role": "user", "content": parts}],
-            max_tokens=request.max_new_tokens,
-            temperature=self.settings.temperature,
-        )
-        return (reply.choices[0].message.content or "").strip()
+        how: dict[str, Any] = {self.settings.token_limit: request.max_new_tokens}
+        if self.settings.temperature is not None:
+            how["temperature"] = self.settings.temperature
+        messages = [*system, {"role": "user", "content": parts}]
+        choice = self.client.chat.completions.create(model=self.settings.model, messages=messages, **how).choices[0]
+        text = (choice.message.content or "").strip()
+        if not text and choice.finish_reason != "stop":
+            reason = str(choice.finish_reason)[:40]
+            raise BadRequest(f"the server returned no text (finish_reason {reason!r}; at most {request.max_new_tokens} tokens were asked)")
+        return text
 
     def _draw(self, job: ImageJob) -> "Image":
         from PIL import Image
@@ -181,11 +197,3 @@ def _key(asked: TextRequest | ImageJob) -> object:
     if isinstance(asked, ImageJob):
         return asked
     return asked.sample_id, asked.question, asked.max_new_tokens
-
-
-def _data_url(data: bytes) -> str:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        kind = Image.MIME.get(image.format or "", "image/png")
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -9,16 +9,16 @@ Source: djghosh13/geneval at af4902f24d3c, ``generation/diffusers_generate.py`` 
 folders and files count: names of digits, files that begin with digits and ``.png``).
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfeval.errors import UserError
-from jfeval.pictures import MAX_PIXELS
+from jfeval.pictures import MAX_PIXELS, identity_of_images
 from jfeval.schema import ImageJob, JsonObject
 
 if TYPE_CHECKING:
@@ -63,13 +63,11 @@ class ReadyImages:
 
     def identity(self) -> JsonObject:
         """Return a hash of every image that can be read here, with its row and position; names do not matter."""
-        total, files = hashlib.sha256(), 0
-        for row in sorted(self._rows):
-            for index, file in enumerate(self._files(row)):
-                with file.open("rb") as stream:
-                    total.update(f"{row} {index} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-                files += 1
-        return {"images": files, "sha256": total.hexdigest()}
+        return dict(self._identity)
+
+    @cached_property
+    def _identity(self) -> JsonObject:
+        return identity_of_images(self._listed())
 
     def strangers(self, asked: Mapping[int, int]) -> list[str]:
         """Return the names of images that are of no prompt, or beyond what a prompt asks for.
@@ -77,8 +75,7 @@ class ReadyImages:
         Args:
             asked: A prompt's row to how many images it asks for.
         """
-        files = ((row, index, file) for row in sorted(self._rows) for index, file in enumerate(self._files(row)))
-        return [f"{row:05d}/samples/{file.name}" for row, index, file in files if index >= asked.get(row, 0)]
+        return [f"{row:05d}/samples/{file.name}" for row, index, file in self._listed() if index >= asked.get(row, 0)]
 
     def generate(self, jobs: Sequence[ImageJob]) -> "list[Image]":
         """Open each job's image.
@@ -117,6 +114,10 @@ class ReadyImages:
             raise ValueError(f"{job.row:05d}/metadata.jsonl has no readable prompt: {error}") from error
         if stated != job.prompt:
             raise ValueError(f"{job.row:05d} holds images of {str(stated)[:100]!r}, not of {job.prompt[:100]!r}; made with another --seed?")
+
+    def _listed(self) -> Iterator[tuple[int, int, Path]]:
+        """Yield every image with its row and its place there."""
+        return ((row, index, file) for row in sorted(self._rows) for index, file in enumerate(self._files(row)))
 
     def _files(self, row: int) -> list[Path]:
         """List a row's images in order of their numbers."""

@@ -1,7 +1,12 @@
 """Where images stand in a question, for models that take a turn as a list of parts."""
 
+import base64
+import io
+from collections.abc import Sequence
+
 from jfeval.errors import BadRequest
 from jfeval.models.base import IMAGE_PLACEHOLDER
+from jfeval.schema import JsonObject
 
 
 def content(question: str, images: int) -> list[dict[str, str]]:
@@ -20,3 +25,18 @@ def content(question: str, images: int) -> list[dict[str, str]]:
         laid += [{"type": "image"}] if i else []
         laid += [{"type": "text", "text": piece.strip("\n")}] if piece.strip() else []
     return laid
+
+
+def content_with_data(question: str, images: Sequence[bytes]) -> list[JsonObject]:
+    """Lay out a user's turn as `content` does, each image as OpenAI's interface takes it: in a data address."""
+    data = iter(images)
+    laid = content(question, len(images))
+    return [{"type": "image_url", "image_url": {"url": _data_url(next(data))}} if part["type"] == "image" else {**part} for part in laid]
+
+
+def _data_url(data: bytes) -> str:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        kind = Image.MIME.get(image.format or "", "image/png")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -26,7 +26,8 @@ from PIL import Image
 from jfeval.errors import UserError
 from jfeval.models.training.data import ROWS_PER_READ, TRAIN
 from jfeval.models.training.held_out import HeldOut
-from jfeval.models.training.part import NO_EFFECT, Part
+from jfeval.models.training.part import Part
+from jfeval.settings import NO_EFFECT
 
 log = logging.getLogger(__name__)
 

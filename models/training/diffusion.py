@@ -27,8 +27,8 @@ from jfeval.errors import UserError
 from jfeval.models.training.checks import below_one, finite, not_negative, positive
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings
-from jfeval.models.training.part import NO_EFFECT
 from jfeval.models.training.tokenizer import end_and_pad
+from jfeval.settings import NO_EFFECT
 
 NOISE: Mapping[str, Any] = {
     "num_train_timesteps": 1000,

@@ -15,8 +15,9 @@ from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.parts import language_config, vision_config
 from jfeval.models.training.card import LEARNED_FILE
 from jfeval.models.training.encoders import VARIANT_WEIGHTS
-from jfeval.models.training.part import NO_EFFECT, Part
+from jfeval.models.training.part import Part
 from jfeval.models.training.stages import HEAD_FILE
+from jfeval.settings import NO_EFFECT
 
 _HASHED = {".safetensors", ".bin", ".json"}
 

@@ -16,8 +16,9 @@ from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.mixture import MixedBatch, Mixture, MixtureSettings
 from jfeval.models.training.objectives import AlignmentHead, FlowSettings, autoregressive_loss, flow_losses
 from jfeval.models.training.operations import Operations
-from jfeval.models.training.part import ADDED, NO_EFFECT
+from jfeval.models.training.part import ADDED
 from jfeval.models.training.ratios import Scale
+from jfeval.settings import NO_EFFECT
 
 FREEZABLE: Mapping[str, tuple[str, ...]] = {
     "vision": ("vision_und_enc_model.",),

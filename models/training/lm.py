@@ -23,8 +23,9 @@ from jfeval.models.training.corpus import chat, draw_document, plain_texts
 from jfeval.models.training.data import Sampler, Scenes, StepRng, seeded
 from jfeval.models.training.loop import LoopSettings, fit
 from jfeval.models.training.objectives import IGNORED
-from jfeval.models.training.part import NO_EFFECT, Part
+from jfeval.models.training.part import Part
 from jfeval.models.training.tokenizer import BOS, end_and_pad, load_tokenizer
+from jfeval.settings import NO_EFFECT
 
 log = logging.getLogger(__name__)
 

@@ -27,10 +27,11 @@ from jfeval.models.training.checks import below_one, fraction, not_negative, pos
 from jfeval.models.training.data import StepRng
 from jfeval.models.training.ema import Ema
 from jfeval.models.training.optimizers import make_optimizer
-from jfeval.models.training.part import ADDED, NO_EFFECT
+from jfeval.models.training.part import ADDED
 from jfeval.models.training.progress import display
 from jfeval.models.training.ranks import ALONE, Ranks
 from jfeval.models.training.sharding import Loss, divided, whole
+from jfeval.settings import NO_EFFECT
 
 log = logging.getLogger(__name__)
 

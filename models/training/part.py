@@ -8,9 +8,7 @@ from typing import Any
 
 from jfeval.errors import unknown
 from jfeval.models.training.ranks import ALONE, Ranks
-
-NO_EFFECT = {"affects_result": False}
-"""Metadata of settings that change how a part runs but not what comes out of it; a finished part stays valid when they change."""
+from jfeval.settings import affects_result
 
 ADDED = {"added": True}
 """Metadata of settings that came later: at the default they do what was done before they existed, so finished parts stay valid."""
@@ -63,7 +61,7 @@ def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
         raise TypeError(f"settings must be a dataclass, got {type(settings).__name__}")
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
-        if item.metadata.get("affects_result", True) and not (item.metadata.get("added") and _plain(value) == _plain(item.default)):
+        if affects_result(item) and not (item.metadata.get("added") and _plain(value) == _plain(item.default)):
             if dataclasses.is_dataclass(value):
                 flat.update(flatten(value, f"{prefix}{item.name}."))
             else:

@@ -1,6 +1,7 @@
 """Your own images through the command line: DPG-Bench's grids, MJHQ-30K's and COCO's folders; judges stood in for."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,34 @@ def test_images_in_categories_are_scored_and_scored_again_under_another_recipe(m
     assert store.protocols() == ["clean", "gigagan"]
     assert store.record().benchmark_settings["any_size"] is True
     assert invoke("score", tmp_path / "run", "--protocol", "clean", "--no-report").stdout == again.stdout
+
+
+def test_a_set_is_hashed_once_and_not_for_every_batch(mjhq, tmp_path, monkeypatch):
+    """20 images in batches of 16: what the model is was asked at the start and for each batch."""
+    _, images = mjhq
+    opened, plain_open = [], Path.open
+
+    def counted(path, *arguments, **options):
+        opened.extend([path] if images in path.parents else [])
+        return plain_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
+    assert score_mjhq(mjhq, tmp_path).exit_code == 0
+    assert len(opened) == len(set(opened)) == 20
+
+
+def test_run_takes_a_benchmarks_own_layout_as_score_does(mjhq, tmp_path):
+    """A missing image fails its prompt and does not end the run."""
+    data, images = mjhq
+    (images / "art" / "hash01.png").unlink()
+    (images / "stranger.png").write_bytes(b"")
+    scored = score_mjhq(mjhq, tmp_path)
+    own = ("--set-benchmark", "any_size=true", "--set-benchmark", f"cache={tmp_path / 'features'}")
+    options = ("--benchmark", "mjhq", "--edition", "official", "--data", data, "--no-report", *own)
+    done = invoke("run", "--model", f"folder:{images}", *options, "--out", tmp_path / "other")
+    assert (done.exit_code, done.stdout) == (scored.exit_code, scored.stdout)
+    assert "incomplete: 1 of 20 prompts failed" in done.stdout
+    assert "1 images are of no prompt and are not looked at: 'stranger.png'" in done.stderr
 
 
 def test_all_recipes_stand_side_by_side(mjhq, tmp_path):

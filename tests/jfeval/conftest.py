@@ -19,6 +19,6 @@ def registered(monkeypatch):
     from jfeval import registry
 
     models = {**registry.MODELS, "painter": "jfeval_test_stubs:load_painter"}
-    benchmarks = {**registry.BENCHMARKS, "bright": "jfeval_test_stubs:Bright"}
+    benchmarks = {**registry.BENCHMARKS, "bright": "jfeval_test_stubs:Bright", "questions": "jfeval_test_stubs:Questions"}
     monkeypatch.setitem(registry._TABLES, "model", models)
     monkeypatch.setitem(registry._TABLES, "benchmark", benchmarks)

@@ -5,9 +5,11 @@ import zipfile
 import pytest
 from click.testing import CliRunner
 
+from jfeval import bundle
 from jfeval.bundle import pack, unpack
 from jfeval.cli import main
 from jfeval.errors import UserError
+from jfeval.schema import Score
 from jfeval.store import Store
 
 
@@ -49,6 +51,9 @@ def test_a_bundle_is_the_run_and_scores_the_same(run, tmp_path):
     headline = next(metric for metric in mine.metrics() if metric.headline)
     assert f"stated: {headline.name} {headline.value:.3f} ({mine.record().protocol})" in unpacked.stdout
     assert theirs.protocols() == []
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        verdicts = archive.read(f"results/{mine.record().protocol}/scores.jsonl").decode().splitlines()
+    assert [Score(**json.loads(line)) for line in verdicts] == mine.scores()
     assert theirs.outputs() == mine.outputs()
     assert theirs.judgements() == mine.judgements()
     assert invoke("score", tmp_path / "theirs", "--no-report").exit_code == 0
@@ -72,6 +77,11 @@ def test_the_same_run_gives_the_same_bytes_and_no_path(run, tmp_path):
         (lambda members: members.update({"shards/x.sqlite": b"x"}), r"holds what no bundle holds, such as 'shards/x\.sqlite'"),
         (lambda members: members.update({f"images/ab/ab{'0' * 62}.png": b"x"}), "sha256 differs"),
         (lambda members: members.update({"outputs.jsonl": b'{"sample_id": 1, "strange": 2}\n'}), r"outputs\.jsonl is damaged"),
+        (lambda members: members.update({"results/strict/scores.jsonl": b'{"sample_id": "0-1"}\n'}), r"scores\.jsonl is damaged"),
+        (
+            lambda members: members.update({"results/strict/scores.jsonl": b'{"sample_id": "x", "task": "", "cluster": ""}\n'}),
+            r"scores\.jsonl is damaged \(it judges 'x', which is no sample",
+        ),
         (lambda members: members.pop("samples.jsonl"), r"differ, first in 'samples\.jsonl'"),
         (lambda members: members.update({"manifest.json": b'{"format": "other", "files": {}}'}), "of another version"),
         (lambda members: members.update({"manifest.json": b"[" * 10_000}), "is damaged"),
@@ -84,6 +94,13 @@ def test_a_forged_bundle_is_refused_and_leaves_nothing(run, tmp_path, change, me
     with pytest.raises(UserError, match=message):
         unpack(forged, tmp_path / "theirs")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_bundle_is_written_that_could_not_be_unpacked(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "MAX_TEXT", 200)
+    with pytest.raises(UserError, match=r"has \d+ bytes; a bundle's may have 200"):
+        pack(Store(run), tmp_path / "mine.zip")
+    assert not (tmp_path / "mine.zip").exists()
 
 
 def test_a_changed_member_is_noticed(run, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jfeval.registry import MODELS, check_name, model_settings, split_place
+from jfeval.reports.paper import printed_as, printed_models
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
 COLUMNS = {
@@ -42,6 +43,14 @@ def test_printed_numbers_are_those_of_the_table():
         for column, key in COLUMNS.items():
             found = [one["value"] for one in known if (one["model"], one["benchmark"], one["metric"]) == (row["printed"], *key)]
             assert row[column] == (found[0] if found else ""), (row["printed"], column)
+
+
+def test_every_printed_model_is_in_the_table_and_every_hub_id_stands_beside_its_numbers():
+    assert {row["printed"] for row in table("printed")} == {one for one in printed_models() if not one.startswith("TorchUMM")}
+    places = [re.match(r"`\w+:([\w.-]+/[\w.-]+)", row["`--model` and settings"]) for row in table("system")]
+    names = {found[1]: printed_as(found[1]) for found in places if found}
+    assert len(names) > 10
+    assert all(names.values()), names
 
 
 @pytest.mark.parametrize("row", table("system"), ids=lambda row: row["system"])

@@ -1,14 +1,24 @@
 import base64
 import contextlib
+import email.utils
 import json
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
+from jfeval.cli import main
+from jfeval.cli_evaluate import with_own
 from jfeval.errors import BadRequest, UserError
 from jfeval.schema import ImageJob, TextRequest
+from jfeval.settings import RunSettings
+from jfeval.store import Store
 
 pytest.importorskip("openai", reason="the extra api is not installed")
 from jfeval.models.adapters import pace
@@ -21,7 +31,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked, self.keys, self.moods, self.at_once, self.most = [], [], {}, 0, 0
+        self.times, self.retry_after = [], "0.05"
         self.lock = threading.Lock()
+        self.hold, self.reached, self.released = 0, threading.Event(), threading.Event()
 
     @property
     def url(self):
@@ -35,9 +47,14 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.asked.append((self.path, body))
+            self.server.times.append(time.monotonic())
+            held = len(self.server.asked) == self.server.hold
             self.server.keys.append(self.headers["Authorization"])
             self.server.at_once += 1
             self.server.most = max(self.server.most, self.server.at_once)
+        if held:
+            self.server.reached.set()
+            self.server.released.wait(60)
         try:
             self.reply(body)
         finally:
@@ -55,8 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         codes = {"busy": 429, "broken": 500, "refuse": 400, "stranger": 401}
         if mood in codes:
             self.send_response(codes[mood])
-            self.send_header("Retry-After", "0.05")
-            self.finish_with({"error": {"message": f"{mood}: {text}"}})
+            self.send_header("Retry-After", self.server.retry_after)
+            self.finish_with({"error": {"message": f"{mood}: {text}, said {self.headers['Authorization']}"}})
             return
         self.send_response(200)
         if self.path == "/v1/images/generations":
@@ -64,7 +81,10 @@ class Handler(BaseHTTPRequestHandler):
                 {"created": 0, "data": [{"url": "http://elsewhere/x.png"} if mood == "address" else {"b64_json": self.server.picture}]}
             )
         else:
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f" {text.upper()} "}}
+            content, reason = (
+                (None, mood) if mood in ("length", "content_filter") else ("" if mood == "mute" else f" {text.upper()} ", "stop")
+            )
+            choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": content}}
             self.finish_with({"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]})
 
     def finish_with(self, data):
@@ -122,6 +142,128 @@ def test_what_passes_is_tried_again(server, monkeypatch):
     server.moods = {"a": ["busy", "broken"], "b": ["stall"]}
     assert model(server, monkeypatch).answer(questions("a", "b", "c")) == ["A", "B", "C"]
     assert len(server.asked) == 3 + 2 + 1
+
+
+def test_a_pause_that_the_server_asks_for_is_kept_to(server, monkeypatch):
+    server.moods, server.retry_after = {"a": ["busy"]}, "1.5"  # without it the second try would come after 0.5 to 0.625 seconds
+    assert model(server, monkeypatch).answer(questions("a")) == ["A"]
+    first, second = server.times
+    assert second - first >= 1.5
+
+
+def test_a_pause_longer_than_the_client_would_wait_is_kept_to(server, monkeypatch):
+    slept = []
+    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=slept.append, time=time.time, monotonic=time.monotonic))
+    server.moods, server.retry_after = {"a": ["busy", "broken"]}, "600"
+    assert model(server, monkeypatch).answer(questions("a")) == ["A"]
+    assert len(slept) == 2
+    assert all(600 <= seconds <= 630 for seconds in slept)
+
+
+def test_later_tries_keep_to_the_pace_too(server, monkeypatch):
+    server.moods = {"a": ["busy", "broken"]}
+    assert model(server, monkeypatch, requests_per_minute=150).answer(questions("a", "b")) == ["A", "B"]
+    assert len(server.times) == 4
+    assert all(later - earlier > 0.35 for earlier, later in pairwise(sorted(server.times)))  # 0.4, less what a thread is late
+
+
+def test_pauses_grow_and_differ():
+    drawn = [[pace.pause(tries, None) for _ in range(20)] for tries in (1, 2, 3, 100)]
+    for seconds, least in zip(drawn, (0.5, 1.0, 2.0, 60.0), strict=True):
+        assert least <= min(seconds) < max(seconds) <= least * 1.25
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_server_says_of_pauses(headers, seconds):
+    assert pace.retry_after(headers) == seconds
+
+
+def test_a_server_may_name_a_time_of_day():
+    assert 85 < pace.retry_after({"retry-after": email.utils.formatdate(time.time() + 90, usegmt=True)}) <= 90
+
+
+def test_the_key_is_cut_out_of_what_a_server_says(server, monkeypatch):
+    server.moods = {"bad": ["refuse"], "who": ["stranger"], "down": ["broken"] * 9}
+    for text in server.moods:
+        with pytest.raises((UserError, RuntimeError), match=r"said Bearer \*\*\*") as error:
+            model(server, monkeypatch, max_retries=0).answer(questions(text))
+        assert "secret-123" not in str(error.value)
+    monkeypatch.delenv("TEST_KEY")
+    server.moods = {"bad": ["refuse"]}
+    keyless = load(Settings(model="tiny", base_url=server.url, key_env="TEST_KEY"))
+    with pytest.raises(BadRequest, match="said Bearer none"):
+        keyless.answer(questions("bad"))
+
+
+def test_temperature_may_be_left_out_and_the_limit_sent_by_another_name(server, monkeypatch):
+    settled = with_own(RunSettings(model="api"), {}, ["model=o", "temperature=null", "token_limit=max_completion_tokens"], [])
+    asked = model(server, monkeypatch, **{key: settled.model_settings[key] for key in ("temperature", "token_limit")})
+    asked.answer([TextRequest(question="a", sample_id="a", max_new_tokens=9)])
+    (_, body) = server.asked[0]
+    assert body["max_completion_tokens"] == 9
+    assert not body.keys() & {"max_tokens", "temperature"}
+    recipe = asked.identity()["recipe"]
+    assert (recipe["temperature"], recipe["token_limit"]) == ("not sent", "max_completion_tokens")
+    assert "token_limit" not in model(server, monkeypatch).identity()["recipe"]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_no_text_is_an_answer_only_where_the_model_ended_by_itself(server, monkeypatch, reason):
+    server.moods = {"a": [reason], "b": ["mute"]}
+    with pytest.raises(BadRequest, match=f"no text \\(finish_reason '{reason}'"):
+        model(server, monkeypatch).answer(questions("a"))
+    assert model(server, monkeypatch).answer(questions("b")) == [""]
+
+
+def test_how_fast_a_server_is_asked_does_not_name_the_run_folder():
+    def folder(*overrides):
+        return with_own(RunSettings(model="api"), {}, ["model=m", *overrides], []).folder
+
+    pace_only = ("concurrency=2", "timeout=5", "max_retries=1", "requests_per_minute=9", "key_env=OTHER")
+    assert folder(*pace_only) == folder()
+    assert folder("temperature=1") != folder()
+
+
+def test_a_killed_run_goes_on_without_asking_again_what_was_answered(server, monkeypatch, tmp_path):
+    """Eight questions in batches of two; the process is killed over the fifth, so that four are stored."""
+    monkeypatch.setenv("TEST_KEY", "secret-123")
+    own = {"model": "tiny", "base_url": server.url, "key_env": "TEST_KEY", "concurrency": 1}
+    words = [
+        "run",
+        "--model",
+        "api",
+        "--benchmark",
+        "gqa",
+        "--limit",
+        "8",
+        "--batch-size",
+        "2",
+        "--no-report",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    words += [word for key, value in own.items() for word in ("--set", f"{key}={value}")]
+    server.hold = 5
+    process = subprocess.Popen([sys.executable, "-m", "jfeval", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert server.reached.wait(60)
+    process.kill()
+    process.wait()
+    server.released.set()
+    done = CliRunner().invoke(main, [*words, "--set", "concurrency=2"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert Store(tmp_path / "run").record().counts.finished == 8
+    assert len(server.asked) == 8 + 1
+    assert server.asked[4][1] in (server.asked[5][1], server.asked[6][1])
 
 
 def test_a_failure_costs_no_other_request_twice(server, monkeypatch):

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
+from jfeval.asking import Drawer, Errand
 from jfeval.errors import UserError
 from jfeval.models.adapters.folder import ReadyImages, Settings, load
-from jfeval.schema import ImageJob
+from jfeval.plan import digest
+from jfeval.schema import ImageJob, ImageRequest, Sample
 
 
 @pytest.fixture
@@ -29,6 +33,23 @@ def test_identity_follows_content(images):
     assert before["images"] == 4
     Image.new("RGB", (4, 4), (9, 9, 9)).save(images / "7" / "samples" / "00000.png")
     assert ReadyImages(images).identity()["sha256"] != before["sha256"]
+
+
+def test_every_file_is_hashed_once_however_many_batches_are_drawn(images, tmp_path, monkeypatch):
+    opened, plain_open = [], Path.open
+
+    def counted(path, *arguments, **options):
+        opened.extend([path] if images in path.parents and path.suffix == ".png" else [])
+        return plain_open(path, *arguments, **options)
+
+    samples = {f"{row}": Sample(id=f"{row}", task="", request=ImageRequest(prompt="p", num_images=1), reference={}) for row in (0, 7)}
+    monkeypatch.setattr(Path, "open", counted)
+    drawer = Drawer(tmp_path / "run", lambda: ReadyImages(images), 0, samples)
+    model = digest(drawer.facts().identity)
+    for row in (0, 7):
+        errand = Errand(rows=((row, f"{row}"),), key="", wanted=frozenset([f"{row}"]), model=model)
+        assert not drawer.draw(errand).outputs[0].error
+    assert sorted(path.name for path in opened) == ["0000.png", "00000.png", "0001.png", "00010.png"]
 
 
 @pytest.mark.parametrize(("row", "index"), [(0, 3), (1, 0)])

@@ -10,8 +10,9 @@ from jfeval.errors import UserError
 from jfeval.models.training import recipe
 from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.making import make_parts, train
-from jfeval.models.training.part import NO_EFFECT, Part, flatten
+from jfeval.models.training.part import Part, flatten
 from jfeval.models.training.recipe import load_recipe
+from jfeval.settings import NO_EFFECT
 
 
 @dataclass(frozen=True, kw_only=True)
