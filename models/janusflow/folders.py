@@ -15,7 +15,7 @@ from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.names import POOL, published_shapes
 from jfeval.models.janusflow.processing import TOKENIZER_FILES, SpecialTokens, load_processor, load_tokenizer
-from jfeval.models.janusflow.vae import VAE_FOLDER
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -103,13 +103,13 @@ def write_folder(
         shard_bytes: Largest weights file; 0 for the default.
 
     Raises:
-        UserError: The files are damaged or do not fit the model, or ``out`` holds a checkpoint; nothing is written then.
+        UserError: The files or the VAE are damaged or do not fit the model, or ``out`` holds a checkpoint; nothing is written then.
     """
     processor = load_processor(texts, model.config)
     if (out / "config.json").exists():
         raise UserError(f"{out} already holds a checkpoint; give another folder, or delete it first")
-    if vae is not None and not (vae / "config.json").is_file():
-        raise UserError(f"no VAE in {vae}: expected the folder of a diffusers AutoencoderKL")
+    if vae is not None:
+        load_vae(vae, fits=model.config)
     out.mkdir(parents=True, exist_ok=True)
     for name in (*_TEXT_FILES, *PROCESSOR_FILES):
         if (texts / name).is_file():
