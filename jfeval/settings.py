@@ -10,9 +10,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, LiteralNode, OmegaConf, ValueNode
 from omegaconf.errors import OmegaConfBaseException
 
 from jfeval.errors import UserError, unknown
@@ -105,7 +105,7 @@ def resolve(cls: type[T], *, file: Path | None = None, values: Mapping[str, obje
     layers.append(("", OmegaConf.create(dict(values or {}))))
     layers.extend((text, _parse_override(text)) for text in overrides)
     for source, layer in layers:
-        _check_keys(config, layer, cls, prefix="", source=source)
+        _check_layer(config, layer, prefix="", source=source)
         try:
             config = OmegaConf.merge(config, layer)
         except (OmegaConfBaseException, TypeError, ValueError) as error:
@@ -201,15 +201,20 @@ def _parse_override(text: str) -> DictConfig:
         raise UserError(f"cannot read the value in {text!r}: {error}") from error
 
 
-def _check_keys(config: object, layer: object, cls: type, *, prefix: str, source: str) -> None:
-    """Refuse keys that the dataclass tree does not have."""
+def _check_layer(config: object, layer: object, *, prefix: str, source: str) -> None:
+    """Refuse keys that the dataclass tree does not have, and values that a field of named choices does not have."""
     if not isinstance(config, DictConfig) or not isinstance(layer, DictConfig) or OmegaConf.get_type(config) is dict:
         return
+    where = f" in {source}" if source and "=" not in source else ""
     for key in layer:
         if key not in config:
-            where = f" in {source}" if source and "=" not in source else ""
             raise unknown(f"setting{where}", f"{prefix}{key}", [f"{prefix}{name}" for name in config])
-        _check_keys(config._get_node(key), layer._get_node(key), cls, prefix=f"{prefix}{key}.", source=source)
+        node, given = config._get_node(key), layer._get_node(key)
+        _check_layer(node, given, prefix=f"{prefix}{key}.", source=source)
+        if isinstance(node, LiteralNode) and isinstance(given, ValueNode) and not given._is_interpolation():
+            value, choices = given._value(), get_args(node.ref_type)
+            if value is not None and value not in choices:
+                raise unknown(f"{prefix}{key}{where}", str(value), map(str, choices))
 
 
 def _explain(error: Exception, source: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from jfeval.errors import UserError
+from jfeval.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ def check_device(device: str) -> None:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise UserError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from error
+        raise unknown("device", device, ("auto", "cpu", "cuda", "cuda:N")) from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r} asks for a GPU, but torch sees none here; use device=cpu or device=auto")
 

@@ -7,7 +7,7 @@ size of the weights. Names and shapes are compared with `config.json` before any
 import json
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.names import POOL, published_shapes, stored_tensors, to_internal, to_published
@@ -28,7 +28,8 @@ SHARD_BYTES = 5_000_000_000
 """Largest weights file by default, so that the published 1.3B checkpoint stays one file."""
 _AT_ONCE = 256 << 20
 """Bytes taken from the files before they are closed again: mapped pages count as memory until then."""
-_FORMS = (("model", ".safetensors"), ("pytorch_model", ".bin"))
+STEMS = ("model", "pytorch_model")
+"""What transformers and the published checkpoint call their weights: the safetensors files, and the ``.bin`` ones."""
 _SHOWN = 40
 
 
@@ -48,13 +49,17 @@ class TensorInfo:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, stems: tuple[str, str] = STEMS) -> list[Path]:
     """Find the weights of a checkpoint folder: one file, what an index lists, or ``model-*``; safetensors before ``.bin``.
+
+    Args:
+        folder: The checkpoint.
+        stems: Names of the safetensors and of the ``.bin`` file without their endings.
 
     Raises:
         UserError: There are none, the index is damaged, or a file that it lists is missing; names it.
     """
-    for stem, ending in _FORMS:
+    for stem, ending in zip(stems, (".safetensors", ".bin"), strict=True):
         single, index = folder / f"{stem}{ending}", folder / f"{stem}{ending}.index.json"
         if single.is_file():
             return [single]
@@ -62,7 +67,7 @@ def weight_files(folder: Path) -> list[Path]:
             return _indexed(index)
         if shards := sorted(folder.glob(f"{stem}-*{ending}")):
             return shards
-    raise UserError(f"no weights in {folder}: expected model.safetensors, pytorch_model.bin, or either in several files")
+    raise UserError(f"no weights in {folder}: expected {stems[0]}.safetensors, {stems[1]}.bin, or either in several files")
 
 
 def _indexed(index: Path) -> list[Path]:
@@ -94,7 +99,9 @@ def _opened(file: Path) -> Iterator[Mapping[str, Any]]:
                 raise ValueError("it holds something else than a mapping of names to tensors")
             yield content
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as weights, it is truncated or of another kind: {str(error)[:300]}") from error
+        raise UserError(
+            f"{file} cannot be read as weights, it is truncated or of another kind; fetch it again: {str(error)[:300]}"
+        ) from error
 
 
 class _Slices(Mapping[str, Tensor]):
@@ -113,14 +120,18 @@ class _Slices(Mapping[str, Tensor]):
         return len(self.handle.keys())
 
 
-def tensor_table(folder: Path) -> dict[str, TensorInfo]:
+def tensor_table(folder: Path, stems: tuple[str, str] = STEMS) -> dict[str, TensorInfo]:
     """List every tensor of a checkpoint folder with shape and type; the weights themselves are not read.
+
+    Args:
+        folder: The checkpoint.
+        stems: See `weight_files`.
 
     Raises:
         UserError: See `weight_files`; or a file is damaged, or holds a tensor that another one holds too.
     """
     table: dict[str, TensorInfo] = {}
-    for file in weight_files(folder):
+    for file in weight_files(folder, stems):
         with _opened(file) as tensors:
             for name, tensor in tensors.items():
                 if name in table:
@@ -189,12 +200,27 @@ def fitting_table(model: "JanusFlow", folder: Path) -> dict[str, TensorInfo]:
     Raises:
         UserError: See `tensor_table`; or tensors are missing, unexpected or of another shape; all are listed by their published names.
     """
-    table, expected = tensor_table(folder), published_shapes(model)
-    if problems := differences(expected, table):
-        raise UserError(
-            f"the weights in {folder} do not fit its config.json ({len(problems)} of {len(expected)} tensors):{shortened(problems)}"
-        )
+    table = tensor_table(folder)
+    check_fit(folder, table, published_shapes(model))
     return table
+
+
+def check_fit(folder: Path, table: Mapping[str, TensorInfo], expected: Mapping[str, Sequence[int]]) -> None:
+    """Compare the tensors of a checkpoint with the ones that a model needs.
+
+    Args:
+        folder: The checkpoint, for error messages.
+        table: Its tensors.
+        expected: Name to shape, under the table's names.
+
+    Raises:
+        UserError: Tensors are missing, unexpected or of another shape; all are listed.
+    """
+    if problems := differences(expected, table):
+        count = f"{len(problems)} of {len(expected)} tensors"
+        raise UserError(
+            f"the weights in {folder} do not fit its config.json ({count}); take both from one checkpoint:{shortened(problems)}"
+        )
 
 
 def shortened(lines: Sequence[str]) -> str:
@@ -215,17 +241,42 @@ def load_weights(model: "JanusFlow", folder: Path, *, dtype: torch.dtype | None 
     Raises:
         UserError: See `fitting_table`; or tensors hold NaN or infinity.
     """
-    table = fitting_table(model, folder)
-    broken: list[str] = []
-    for portion in mapped(table):
-        broken += assign(model, to_internal(portion), dtype=dtype, device=device)
-    if broken:
-        raise UserError(f"the weights in {folder} hold NaN or infinity; the file is damaged or its training failed:{shortened(broken)}")
+    fill(model, folder, tensor_table(folder), published_shapes(model), convert=to_internal, dtype=dtype, device=device)
     restore_buffers(model, device)
 
 
+def fill(
+    model: nn.Module,
+    folder: Path,
+    table: Mapping[str, TensorInfo],
+    expected: Mapping[str, Sequence[int]],
+    *,
+    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Compare a checkpoint's tensors with the ones that a model needs, then put copies of them into it.
+
+    Args:
+        model: May be on the meta device; the weights that it has are dropped.
+        folder: The checkpoint, for error messages.
+        table: Its tensors.
+        expected: Name to shape, under the table's names.
+        convert: From the table's names to the model's, a portion at a time.
+        dtype: Type to convert to; None keeps the stored types.
+        device: Where to put the weights.
+
+    Raises:
+        UserError: Tensors are missing, unexpected, of another shape or hold NaN or infinity; all are listed.
+    """
+    check_fit(folder, table, expected)
+    broken = [name for portion in mapped(table) for name in assign(model, convert(portion), dtype=dtype, device=device)]
+    if broken:
+        raise UserError(f"the weights in {folder} hold NaN or infinity; the file is damaged or its training failed:{shortened(broken)}")
+
+
 def assign(
-    model: "JanusFlow", internal: Mapping[str, Tensor], *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    model: nn.Module, internal: Mapping[str, Tensor], *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> list[str]:
     """Put copies of tensors into the model, replacing its parameters; return the names of those that are not finite."""
     copies = {name: tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True) for name, tensor in internal.items()}

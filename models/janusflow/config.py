@@ -1,12 +1,12 @@
 """Every size of a JanusFlow model, read from and written to the published ``config.json`` form."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from jfeval.errors import UserError, unknown
+from jfeval.models.janusflow.reading import ANY, T, naming, read_object, read_setting, refuse_others
 
 SIGLIP_SIZES: dict[str, dict[str, float]] = {
     "siglip_base_patch16_224": {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "heads": 12, "mlp_ratio": 4},
@@ -17,12 +17,14 @@ SIGLIP_SIZES: dict[str, dict[str, float]] = {
 """Published SigLIP sizes by the name a ``config.json`` uses. Source: the SigLIP model cards; Zhai et al., arXiv 2303.15343."""
 
 
-def _check_positive(owner: object) -> None:
-    """Refuse sizes that no model can have."""
+_ENCODER, _DECODER = "vision_gen_enc_config", "vision_gen_dec_config"
+
+
+def _check_types(owner: object) -> None:
+    """Refuse values of another type, and sizes that no model can have."""
+    where = type(owner).__name__.removesuffix("Config").lower()
     for f in fields(owner):  # pyright: ignore[reportArgumentType]
-        value = getattr(owner, f.name)
-        if isinstance(value, int) and not isinstance(value, bool) and f.name != "select_layer" and value < 1:
-            raise UserError(f"{type(owner).__name__}.{f.name} must be at least 1, not {value}")
+        read_setting(vars(owner), f.name, f.default, where, least=ANY if f.name == "select_layer" else 1)
 
 
 def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,9 +50,36 @@ class LanguageConfig:
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_types(self)
         if self.hidden_size % self.num_attention_heads:
             raise UserError(f"language hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise UserError(
+                f"language num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads {self.num_key_value_heads}"
+            )
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any]) -> Self:
+        """Read the settings of a Llama-form model, as ``language_config`` and transformers write them.
+
+        Raises:
+            UserError: A size is none, or a setting asks for what this model does not have: biases, scaled rotary positions, heads of
+                another width.
+        """
+        where = "the language model"
+        refuse_others(values, {"attention_bias": False, "mlp_bias": False}, where)
+        for key in ("rope_scaling", "rope_parameters"):
+            scaling = values.get(key) or {}
+            kind = scaling.get("rope_type", scaling.get("type", "default")) if isinstance(scaling, Mapping) else scaling
+            if kind != "default":
+                raise UserError(f"{where} scales its rotary positions ({key} = {scaling}); JanusFlow has plain ones")
+        rope = values.get("rope_parameters") or {}
+        sizes = {**values, **({"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {})}  # where newer transformers write it
+        if sizes.get("num_key_value_heads") is None:
+            sizes["num_key_value_heads"] = sizes.get("num_attention_heads", cls.num_attention_heads)
+        config = cls(**_known(cls, sizes))
+        refuse_others(values, {"head_dim": config.hidden_size // config.num_attention_heads}, where)
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +99,12 @@ class VisionConfig:
     select_feature: str = "same"
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_types(self)
         if self.width % self.heads:
             raise UserError(f"vision width {self.width} is no multiple of heads {self.heads}")
         if self.depth < 1:
             raise UserError(f"select_layer {self.select_layer} keeps none of the {self.layers} vision blocks")
+        refuse_others(vars(self), {"select_feature": "same"}, "vision")
 
     @classmethod
     def from_published(cls, params: Mapping[str, Any]) -> Self:
@@ -126,7 +156,7 @@ class FlowConfig:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,28 +185,33 @@ class JanusFlowConfig:
         """Read the form of the published ``config.json``.
 
         Raises:
-            UserError: A section is missing, or encoder and decoder contradict each other.
+            UserError: A section is missing, a setting is of another type or asks for what this model does not do, or encoder and decoder
+                contradict each other.
         """
-        sections = ("language_config", "vision_und_enc_config", "vision_gen_enc_config", "vision_gen_dec_config")
+        sections = ("language_config", "vision_und_enc_config", _ENCODER, _DECODER)
         missing = [name for name in sections if not isinstance(data.get(name), Mapping)]
         if missing:
             raise UserError(f"this is no JanusFlow config.json: it lacks {', '.join(missing)}")
-        encoder = dict(data["vision_gen_enc_config"].get("params", {}))
-        decoder = dict(data["vision_gen_dec_config"].get("params", {}))
-        language = LanguageConfig(**_known(LanguageConfig, flat_rope(data["language_config"])))
-        flow = _flow_from_published(encoder, decoder, language.hidden_size)
-        return cls(language=language, vision=VisionConfig.from_published(data["vision_und_enc_config"].get("params", {})), flow=flow)
+        params = {name: data[name].get("params", {}) for name in sections[1:]}
+        if strange := [name for name, found in params.items() if not isinstance(found, Mapping)]:
+            raise UserError(f"{strange[0]} params must be an object, not {params[strange[0]]!r}")
+        language = LanguageConfig.from_published(data["language_config"])
+        flow = _flow_from_published(params[_ENCODER], params[_DECODER], language.hidden_size)
+        return cls(language=language, vision=VisionConfig.from_published(params["vision_und_enc_config"]), flow=flow)
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read ``config.json`` from a file or from the folder that holds it."""
+        """Read ``config.json`` from a file or from the folder that holds it.
+
+        Raises:
+            UserError: There is none, or it is damaged; see `from_published`. Names the file.
+        """
         path = path / "config.json" if path.is_dir() else path
-        try:
-            return cls.from_published(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise UserError(f"no config.json at {path}; a JanusFlow checkpoint is a folder with config.json and weights") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not JSON: {error}") from error
+        if not path.is_file():
+            raise UserError(f"no config.json at {path}; a JanusFlow checkpoint is a folder with config.json and weights")
+        data = read_object(path)
+        with naming(path):
+            return cls.from_published(data)
 
     def to_published(self) -> dict[str, Any]:
         """Write the form of the published ``config.json``; `from_published` gives this configuration back."""
@@ -215,40 +250,49 @@ class JanusFlowConfig:
         return replace(self, language=replace(self.language, vocab_size=vocab_size))
 
 
-def flat_rope(language: Mapping[str, Any]) -> dict[str, Any]:
-    """Lift ``rope_parameters.rope_theta``, where newer transformers write it, to the published place."""
-    rope = language.get("rope_parameters")
-    return {**language, **({"rope_theta": rope["rope_theta"]} if isinstance(rope, Mapping) and "rope_theta" in rope else {})}
-
-
 def _flow_from_published(encoder: Mapping[str, Any], decoder: Mapping[str, Any], hidden: int) -> FlowConfig:
-    """Join the two published sections into one, checking that they belong together."""
+    """Join the two published sections into one, checking that they belong together and ask for nothing else."""
+    refuse_others(encoder, {"padding": 0}, _ENCODER)
+    for params, where in ((encoder, _ENCODER), (decoder, _DECODER)):
+        refuse_others(params, {"use_mid_block": True, "elementwise_affine": True}, where)
 
-    def width(params: Mapping[str, Any]) -> int:
-        return int(params.get("block_out_channels", [FlowConfig.width])[0])
+    def both(key: str, default: T, of_decoder: str = "") -> tuple[T, T]:
+        return read_setting(encoder, key, default, _ENCODER), read_setting(decoder, of_decoder or key, default, _DECODER)
 
-    def blocks(params: Mapping[str, Any]) -> int:
-        return int(params.get("layers_in_middle", 2)) if params.get("use_mid_block", True) else 0
-
-    patch = int(encoder.get("stride", 2))
-    pairs = {
-        "width": (width(encoder), width(decoder)),
-        "decoder in_channels": (width(encoder), int(decoder.get("in_channels", width(decoder)))),
-        "latent channels": (int(encoder.get("input_channels", 4)), int(decoder.get("out_channels", 4))),
-        "encoder hidden_size": (hidden, int(encoder.get("hidden_size", hidden))),
-        "decoder hidden_size": (hidden, int(decoder.get("hidden_size", hidden))),
-        "kernel and stride": (int(encoder.get("kernel_size", patch)), patch),
-        "stride and upsampling": (patch, 2 ** int(decoder.get("upsamples", 1))),
+    patch = read_setting(encoder, "stride", FlowConfig.patch, _ENCODER)
+    widths = _width(encoder, _ENCODER), _width(decoder, _DECODER)
+    inner = both("hidden_size", hidden)
+    channels = both("input_channels", FlowConfig.latent_channels, "out_channels")
+    eps, bias = both("norm_eps", FlowConfig.norm_eps), both("use_bias", FlowConfig.bias)
+    blocks = both("layers_in_middle", FlowConfig.encoder_blocks)
+    pairs: dict[str, tuple[object, object]] = {
+        "width": widths,
+        "decoder in_channels": (widths[0], read_setting(decoder, "in_channels", widths[1], _DECODER)),
+        "latent channels": channels,
+        "encoder hidden_size": (hidden, inner[0]),
+        "decoder hidden_size": (hidden, inner[1]),
+        "kernel and stride": (read_setting(encoder, "kernel_size", patch, _ENCODER), patch),
+        "stride and upsampling": (patch, 2 ** read_setting(decoder, "upsamples", 1, _DECODER, least=0)),
+        "norm_eps": eps,
+        "use_bias": bias,
     }
     for name, (a, b) in pairs.items():
         if a != b:
             raise UserError(f"the generation encoder and decoder of this config.json do not fit together: {name} are {a} and {b}")
     return FlowConfig(
-        latent_channels=pairs["latent channels"][0],
-        width=pairs["width"][0],
+        latent_channels=channels[0],
+        width=widths[0],
         patch=patch,
-        encoder_blocks=blocks(encoder),
-        decoder_blocks=blocks(decoder),
-        norm_eps=float(encoder.get("norm_eps", 1e-6)),
-        bias=bool(encoder.get("use_bias", True)),
+        encoder_blocks=blocks[0],
+        decoder_blocks=blocks[1],
+        norm_eps=eps[0],
+        bias=bias[0],
     )
+
+
+def _width(params: Mapping[str, Any], where: str) -> int:
+    """Read the one width of an encoder's or decoder's blocks."""
+    widths = params.get("block_out_channels", [FlowConfig.width])
+    if not isinstance(widths, list) or len(widths) != 1:
+        raise UserError(f"{where} block_out_channels must be a list of one width, not {widths!r}")
+    return read_setting({"block_out_channels": widths[0]}, "block_out_channels", FlowConfig.width, where)

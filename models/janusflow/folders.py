@@ -8,26 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.checkpoint import differences, tensor_table
 from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.names import POOL, published_shapes
-from jfeval.models.janusflow.processing import SpecialTokens, load_processor
-from jfeval.models.janusflow.vae import VAE_FOLDER
+from jfeval.models.janusflow.processing import TOKENIZER_FILES, SpecialTokens, load_processor, load_tokenizer
+from jfeval.models.janusflow.vae import VAE_FOLDER, load_vae
 
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "generation_config.json",
-)
+TEXT_FILES = (*TOKENIZER_FILES, "tokenizer.model", "generation_config.json")
+"""What a checkpoint's folder holds beside its weights, of the tokenizer and of answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +80,9 @@ def with_special_tokens(texts: Path, out: Path) -> Path:
         ``out``.
 
     Raises:
-        UserError: There is no ``tokenizer.json``.
+        UserError: There is no ``tokenizer.json``, or one of the files is damaged.
     """
-    if not (texts / "tokenizer.json").is_file():
-        raise UserError(f"no tokenizer.json in {texts}; copy the language model's tokenizer files there")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(texts, local_files_only=True)
+    tokenizer = load_tokenizer(texts)
     known = tokenizer.get_vocab()
     wanted = [token for token in asdict(SpecialTokens()).values() if token != SpecialTokens.begin]
     tokenizer.add_tokens([token for token in wanted if token not in known], special_tokens=True)
@@ -113,15 +104,15 @@ def write_folder(
         shard_bytes: Largest weights file; 0 for the default.
 
     Raises:
-        UserError: The files do not fit the model, or ``out`` holds a checkpoint; nothing is written then.
+        UserError: The files or the VAE are damaged or do not fit the model, or ``out`` holds a checkpoint; nothing is written then.
     """
     processor = load_processor(texts, model.config)
     if (out / "config.json").exists():
         raise UserError(f"{out} already holds a checkpoint; give another folder, or delete it first")
-    if vae is not None and not (vae / "config.json").is_file():
-        raise UserError(f"no VAE in {vae}: expected the folder of a diffusers AutoencoderKL")
+    if vae is not None:
+        load_vae(vae, fits=model.config)
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*TOKENIZER_FILES, *PROCESSOR_FILES):
+    for name in (*TEXT_FILES, *PROCESSOR_FILES):
         if (texts / name).is_file():
             shutil.copyfile(texts / name, out / name)
     for name, settings in zip(PROCESSOR_FILES, processor.published_settings(), strict=True):

@@ -14,6 +14,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.activations import ACT2FN
 
 from jfeval.errors import unknown
 from jfeval.models.janusflow.cache import KeyValueCache
@@ -334,8 +335,14 @@ class JanusFlow(Recomputing):
 
 
 def llama_config(config: JanusFlowConfig) -> LlamaConfig:
-    """Return the language model's sizes in transformers' words."""
+    """Return the language model's sizes in transformers' words.
+
+    Raises:
+        UserError: transformers has no such activation.
+    """
     values = asdict(config.language)
+    if values["hidden_act"] not in ACT2FN:
+        raise unknown("hidden_act", values["hidden_act"], ACT2FN)
     theta = values.pop("rope_theta")
     return LlamaConfig(
         **values,

@@ -3,20 +3,19 @@
 Source: paper section 3.2: training starts from a pre-trained language model and SigLIP; everything else is new.
 """
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.checkpoint import TensorInfo, assign, differences, mapped, restore_buffers, shortened, tensor_table
-from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig, flat_rope
+from jfeval.models.janusflow.checkpoint import TensorInfo, fill, restore_buffers, tensor_table
+from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.names import TOWER, stored_tensors
+from jfeval.models.janusflow.reading import naming, read_object, read_setting, refuse_others
 
 _LANGUAGE = "language_model."
 _RATIO_DIGITS = 1e4
@@ -47,11 +46,8 @@ def from_parts(
     for folder, own in ((language, _LANGUAGE), (vision, TOWER)):
         table = _table_of(folder, own)
         wanted = {name: shape for name, shape in expected.items() if name.startswith(own)}
-        if problems := differences(wanted, table):
-            raise UserError(f"the weights in {folder} do not fit its config.json:{shortened(problems)}")
-        dtype = dtype or next(iter(table.values())).dtype
-        if broken := [name for portion in mapped(table) for name in assign(model, portion, dtype=dtype)]:
-            raise UserError(f"the weights in {folder} hold NaN or infinity:{shortened(broken)}")
+        dtype = dtype or next((info.dtype for info in table.values()), None)
+        fill(model, folder, table, wanted, dtype=dtype)
     restore_buffers(model)
     return model.to(dtype).eval()
 
@@ -67,36 +63,25 @@ def _table_of(folder: Path, own: str) -> dict[str, TensorInfo]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"no config.json in {folder}; expected the folder of a model in transformers' form") from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} holds no JSON object")
-    return found
+    if not file.is_file():
+        raise UserError(f"no config.json in {folder}; expected the folder of a model in transformers' form")
+    return read_object(file)
 
 
 def language_config(folder: Path) -> LanguageConfig:
     """Read the sizes of a Llama-form model.
 
     Raises:
-        UserError: It is of another kind, scales its rotary positions, or lacks a size; names it.
+        UserError: It is of another kind, has what JanusFlow has not (`LanguageConfig.from_published`), or lacks a size; names it.
     """
-    found = flat_rope(_read_config(folder))
+    found = _read_config(folder)
     if found.get("model_type") != "llama":
         raise UserError(f"{folder} holds a {found.get('model_type')!r} model; JanusFlow needs one of model_type 'llama'")
-    _refuse(folder, found, {"attention_bias": False, "mlp_bias": False})
-    scaling = found.get("rope_scaling") or found.get("rope_parameters") or {}
-    if str(scaling.get("rope_type", scaling.get("type", "default"))) != "default":
-        raise UserError(f"{folder} scales its rotary positions ({scaling}); JanusFlow has plain ones")
     needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     if missing := [key for key in needed if key not in found]:
         raise UserError(f"config.json in {folder} lacks {', '.join(missing)}")
-    found.setdefault("num_key_value_heads", found["num_attention_heads"])
-    names = {f.name for f in fields(LanguageConfig)}
-    return LanguageConfig(**{key: value for key, value in found.items() if key in names and value is not None})
+    with naming(folder / "config.json"):
+        return LanguageConfig.from_published(found)
 
 
 def vision_config(folder: Path) -> VisionConfig:
@@ -105,28 +90,23 @@ def vision_config(folder: Path) -> VisionConfig:
     Differs: transformers' SigLIP approximates GELU by tanh; JanusFlow's tower uses the exact form, with the same weights.
 
     Raises:
-        UserError: It is of another kind, or lacks a size; names it.
+        UserError: It is of another kind, or a size is none; names it.
     """
     found = _read_config(folder)
-    found = found.get("vision_config", found)
-    if found.get("model_type") != "siglip_vision_model":
-        raise UserError(f"{folder} holds a {found.get('model_type')!r} model; JanusFlow needs a SigLIP (siglip_vision_model)")
-    _refuse(folder, found, {"num_channels": 3, "vision_use_head": True})
-    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
+    half = found.get("vision_config", found)
+    kind = half.get("model_type") if isinstance(half, Mapping) else half
+    if not isinstance(half, Mapping) or kind != "siglip_vision_model":
+        raise UserError(f"{folder} holds a {kind!r} model; JanusFlow needs a SigLIP (siglip_vision_model)")
     defaults = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 224}
-    size = {**defaults, "patch_size": 16, **{key: found[key] for key in needed if key in found}}
-    return VisionConfig(
-        model_name="siglip",
-        image_size=size["image_size"],
-        patch_size=size["patch_size"],
-        width=size["hidden_size"],
-        layers=size["num_hidden_layers"],
-        heads=size["num_attention_heads"],
-        mlp_ratio=math.ceil(size["intermediate_size"] / size["hidden_size"] * _RATIO_DIGITS) / _RATIO_DIGITS,
-    )
-
-
-def _refuse(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    for key, value in expected.items():
-        if found.get(key, value) != value:
-            raise UserError(f"{folder} has {key} = {found[key]}; JanusFlow needs {value}")
+    with naming(folder / "config.json"):
+        refuse_others(half, {"num_channels": 3, "vision_use_head": True}, "the vision model")
+        size = {key: read_setting(half, key, value, "the vision model's") for key, value in {**defaults, "patch_size": 16}.items()}
+        return VisionConfig(
+            model_name="siglip",
+            image_size=size["image_size"],
+            patch_size=size["patch_size"],
+            width=size["hidden_size"],
+            layers=size["num_hidden_layers"],
+            heads=size["num_attention_heads"],
+            mlp_ratio=math.ceil(size["intermediate_size"] / size["hidden_size"] * _RATIO_DIGITS) / _RATIO_DIGITS,
+        )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jfeval.errors import BadRequest, unknown
 from jfeval.models.hub import local_folder
+from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.drawing import DRAW_OPTIONS, DrawnImages, draw, sampler_settings
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
 from jfeval.models.janusflow.processing import Processor, load_processor
@@ -61,9 +62,11 @@ class JanusFlowPipeline:
             raise unknown("dtype", dtype, DTYPES)
         kind = DTYPES[dtype]
         vae_path = local_folder(vae, vae_revision) if vae else folder / VAE_FOLDER
-        decoder = load_vae(vae_path, kind)
+        config = JanusFlowConfig.from_file(folder)
+        decoder = load_vae(vae_path, kind, fits=config)
+        processor = load_processor(folder, config)
         model = JanusFlow.from_pretrained(folder, dtype=kind, device=device)
-        return cls(model, load_processor(folder, model.config), decoder.to(device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
+        return cls(model, processor, decoder.to(device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

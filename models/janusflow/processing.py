@@ -1,6 +1,5 @@
 """Text and images in the form the model reads: prompt templates, token ids and pixels."""
 
-import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from jfeval.errors import BadRequest, UserError, unknown
 from jfeval.models.base import IMAGE_PLACEHOLDER
 from jfeval.models.janusflow.config import JanusFlowConfig
+from jfeval.models.janusflow.reading import naming, read_object, read_setting
 
 Role: TypeAlias = Literal["User", "Assistant"]
 
@@ -150,7 +150,7 @@ class SpecialTokens:
     def from_published(cls, settings: Mapping[str, Any]) -> Self:
         """Read the tags of a ``processor_config.json``; what it does not name keeps its default."""
         tags = {"image": "image_tag", "image_start": "image_start_tag", "image_end": "image_end_tag", "generation_start": "image_gen_tag"}
-        return cls(**{name: str(settings[key]) for name, key in tags.items() if settings.get(key)})
+        return cls(**{name: read_setting(settings, key, "", "the tag") for name, key in tags.items() if settings.get(key)})
 
 
 class Processor:
@@ -241,54 +241,77 @@ class Processor:
         return ids, places
 
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Files that a tokenizer is read from; only the first must be there."""
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a checkpoint folder.
+
+    Raises:
+        UserError: ``tokenizer.json`` is missing, or a file is damaged; names it.
+    """
+    if not (folder / TOKENIZER_FILES[0]).is_file():
+        raise UserError(f"no {TOKENIZER_FILES[0]} in {folder}; copy the tokenizer files of the checkpoint there")
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises no other class
+        there = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+        for file in there:
+            read_object(file)
+        names = ", ".join(file.name for file in there)
+        raise UserError(f"{names} in {folder} hold no tokenizer that can be read; copy or download them again: {error}") from error
+
+
 def load_processor(path: Path, config: JanusFlowConfig) -> Processor:
     """Load tokenizer, tags, template and image settings of a checkpoint folder.
 
     Read are ``tokenizer.json`` and, where they exist, ``processor_config.json`` and ``preprocessor_config.json``.
 
     Raises:
-        UserError: ``tokenizer.json`` is missing, its vocabulary is larger than the model's, a special token is unknown, or a setting does
-            not fit the model; names the file and the key.
+        UserError: A file is missing or damaged, the tokenizer's vocabulary is larger than the model's, a special token is unknown, or a
+            setting is of another type or does not fit the model; names the file and the key.
     """
-    if not (path / "tokenizer.json").is_file():
-        raise UserError(f"no tokenizer.json in {path}; copy the tokenizer files of the checkpoint there")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+    tokenizer = load_tokenizer(path)
     vocabulary, vision = config.language.vocab_size, config.vision
     if len(tokenizer) > vocabulary:
         raise UserError(f"the tokenizer in {path} has {len(tokenizer)} tokens, more than the model's vocabulary of {vocabulary}")
-    chat = _settings(path / "processor_config.json")
-    _must_be(path / "processor_config.json", chat, {"num_image_tokens": vision.tokens, "add_special_token": False})
-    template = str(chat.get("sft_format", "deepseek_old"))
-    if template not in TEMPLATES:
-        raise unknown("prompt template (sft_format)", template, TEMPLATES)
-    pixels = _settings(path / "preprocessor_config.json")
-    _must_be(path / "preprocessor_config.json", pixels, {"image_size": vision.image_size, "do_normalize": True, "rescale_factor": 1 / 255})
-    images = ImageProcessor(
-        image_size=vision.image_size,
-        min_size=int(pixels.get("min_size", ImageProcessor.min_size)),
-        mean=tuple(pixels.get("image_mean", ImageProcessor.mean)),
-        std=tuple(pixels.get("image_std", ImageProcessor.std)),
-    )
-    return Processor(tokenizer, images, tokens_per_image=vision.tokens, template=template, special=SpecialTokens.from_published(chat))
+    file = path / "processor_config.json"
+    chat = read_object(file) if file.is_file() else {}
+    with naming(file):
+        _must_be(chat, {"num_image_tokens": vision.tokens, "add_special_token": False})
+        template = read_setting(chat, "sft_format", "deepseek_old", "its")
+        if template not in TEMPLATES:
+            raise unknown("prompt template (sft_format)", template, TEMPLATES)
+        special = SpecialTokens.from_published(chat)
+    file = path / "preprocessor_config.json"
+    pixels = read_object(file) if file.is_file() else {}
+    with naming(file):
+        _must_be(pixels, {"image_size": vision.image_size, "do_normalize": True, "rescale_factor": 1 / 255})
+        images = ImageProcessor(
+            image_size=vision.image_size,
+            min_size=read_setting(pixels, "min_size", ImageProcessor.min_size, "its"),
+            mean=_per_colour(pixels, "image_mean", ImageProcessor.mean, least=0.0),
+            std=_per_colour(pixels, "image_std", ImageProcessor.std, least=1e-6),
+        )
+    return Processor(tokenizer, images, tokens_per_image=vision.tokens, template=template, special=special)
 
 
-def _settings(file: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is no file."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} holds no JSON object")
-    return found
+def _per_colour(settings: Mapping[str, Any], key: str, default: tuple[float, float, float], *, least: float) -> tuple[float, float, float]:
+    """Read three numbers, of red, green and blue, between ``least`` and 1."""
+    match settings.get(key, default):
+        case [int() | float() as red, int() | float() as green, int() | float() as blue] if all(
+            least <= value <= 1 for value in (red, green, blue)
+        ):
+            return red, green, blue
+        case found:
+            raise UserError(f"its {key} must be three numbers between {least:g} and 1, not {found!r}")
 
 
-def _must_be(file: Path, settings: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def _must_be(settings: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Refuse settings that mean something this model does not do."""
     for key, value in expected.items():
         given = settings.get(key, value)
         same = math.isclose(given, value, rel_tol=1e-6) if isinstance(given, int | float) else given == value
         if not same:
-            raise UserError(f"{file.name} says {key} = {given}, but this model needs {value}; it belongs to another checkpoint")
+            raise UserError(f"it says {key} = {given!r}, but this model needs {value}; it belongs to another checkpoint")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.errors import UserError
-from jfeval.models.janusflow.folders import TOKENIZER_FILES
+from jfeval.models.janusflow.folders import TEXT_FILES
 from jfeval.models.janusflow.model import JanusFlow
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
 from jfeval.models.janusflow.processing import ImageProcessor, Processor, load_processor
@@ -111,7 +111,7 @@ def write_pipeline(pipeline: JanusFlowPipeline, tokenizer: Path, out: Path, *, d
     """
     out.mkdir(parents=True, exist_ok=True)
     save_stage(pipeline.model, out, dtype=dtype, shard_bytes=shard_bytes)
-    for name in TOKENIZER_FILES:
+    for name in TEXT_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, out / name)
     pipeline.vae.save_pretrained(out / VAE_FOLDER, safe_serialization=True)

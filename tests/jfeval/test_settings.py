@@ -14,6 +14,7 @@ from jfeval.settings import RunSettings, field_docs, resolve, to_yaml
 class Inner:
     lr: float = 1e-3
     """Step size."""
+    form: Literal["tiny", "huge"] = "tiny"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Outer:
     steps: int = 10
     """How many
     of them."""
-    kind: Literal["a", "b"] = "a"
+    kind: Literal["auto", "b"] = "b"
     folder: Path | None = None
     extra: dict[str, int] = field(default_factory=dict)
     """Anything."""
@@ -47,7 +48,12 @@ def test_later_layers_win(tmp_path):
         ("step=3", "unknown setting 'step'; did you mean 'steps'?"),
         ("inner.rl=3", "unknown setting 'inner.rl'; did you mean 'inner.lr'?"),
         ("steps=three", "steps=three: Value 'three'"),
-        ("kind=c", "kind=c: Invalid value 'c', expected one of"),
+        ("kind=c", "unknown kind 'c'. Known: auto, b"),
+        ("kind=atuo", "unknown kind 'atuo'; did you mean 'auto'? Known: auto, b"),
+        ("kind=3", "unknown kind '3'. Known: auto, b"),
+        ("kind=[auto]", "kind=[auto]"),
+        ("kind=null", "kind=null"),
+        ("inner.form=hug", "unknown inner.form 'hug'; did you mean 'huge'? Known: huge, tiny"),
         ("steps=0", "steps must be at least 1, got 0"),
         ("inner=3", "inner=3"),
         ("steps", "expected key=value"),
@@ -62,7 +68,14 @@ def test_mistakes_name_the_key_and_the_nearest(override, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "is not YAML"), ("- 1", "found a list"), ("step: 3", "did you mean 'steps'"), (None, "exist")]
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1", "found a list"),
+        ("step: 3", "did you mean 'steps'"),
+        ("kind: atuo", "did you mean 'auto'"),
+        (None, "exist"),
+    ],
 )
 def test_a_bad_file_is_named(tmp_path, text, message):
     path = tmp_path / "bad.yaml"

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import PreTrainedTokenizerFast
 
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
@@ -49,3 +50,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture
 def processor(tokenizer: PreTrainedTokenizerFast, config: JanusFlowConfig) -> Processor:
     return Processor(tokenizer, ImageProcessor(image_size=config.vision.image_size), tokens_per_image=config.vision.tokens)
+
+
+@pytest.fixture
+def vae(tmp_path):
+    """The folder of a small VAE that fits the model, with attention as the SDXL VAE has it."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "block_out_channels": (8, 8)}
+    AutoencoderKL(latent_channels=4, norm_num_groups=4, sample_size=16, **blocks).save_pretrained(tmp_path / "vae")
+    return tmp_path / "vae"

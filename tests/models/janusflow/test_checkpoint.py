@@ -93,6 +93,78 @@ def test_contradicting_sections_are_refused(config):
         JanusFlowConfig.from_published({"language_config": {}, "vision_gen_enc_config": {}, "vision_gen_dec_config": {}})
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "[" * 100_000])
+def test_a_damaged_configuration_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json (cannot be read as JSON|holds no JSON object)"):
+        JanusFlowConfig.from_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("language_config", {"hidden_size": "64"}, "language hidden_size must be a whole number of at least 1, not '64'"),
+        ("language_config", {"hidden_size": None}, "language hidden_size must be a whole number of at least 1, not None"),
+        ("language_config", {"hidden_size": 32.0}, "language hidden_size must be a whole number of at least 1, not 32.0"),
+        ("language_config", {"num_hidden_layers": 0}, "language num_hidden_layers must be a whole number of at least 1, not 0"),
+        ("language_config", {"vocab_size": True}, "language vocab_size must be a whole number of at least 1, not True"),
+        ("language_config", {"rms_norm_eps": float("nan")}, "language rms_norm_eps must be a finite number above 0, not nan"),
+        ("language_config", {"rope_theta": "1e4"}, "language rope_theta must be a finite number above 0"),
+        ("language_config", {"tie_word_embeddings": "no"}, "language tie_word_embeddings must be true or false, not 'no'"),
+        ("language_config", {"num_attention_heads": 2, "num_key_value_heads": 4}, "2 is no multiple of num_key_value_heads 4"),
+        ("language_config", {"head_dim": 8}, "the language model has head_dim = 8; JanusFlow needs 16"),
+        ("language_config", {"attention_bias": True}, "attention_bias = True"),
+        ("language_config", {"mlp_bias": True}, "mlp_bias = True"),
+        ("language_config", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "scales its rotary positions (rope_scaling = {"),
+        ("language_config", {"rope_parameters": {"rope_type": "yarn"}}, "scales its rotary positions (rope_parameters = {"),
+        ("language_config", {"rope_scaling": "linear"}, "scales its rotary positions (rope_scaling = linear)"),
+        ("vision_und_enc_config", {"image_size": [16]}, "vision image_size must be a whole number of at least 1, not [16]"),
+        ("vision_und_enc_config", {"select_layer": "last"}, "vision select_layer must be a whole number, not 'last'"),
+        ("vision_und_enc_config", {"select_feature": "patch"}, "select_feature = 'patch'; JanusFlow needs same"),
+        ("vision_gen_enc_config", {"stride": "two"}, "vision_gen_enc_config stride must be a whole number of at least 1, not 'two'"),
+        (
+            "vision_gen_enc_config",
+            {"block_out_channels": []},
+            "vision_gen_enc_config block_out_channels must be a list of one width, not []",
+        ),
+        ("vision_gen_dec_config", {"block_out_channels": ["x"]}, "vision_gen_dec_config block_out_channels must be a whole number"),
+        ("vision_gen_enc_config", {"block_out_channels": [16, 32]}, "must be a list of one width, not [16, 32]"),
+        ("vision_gen_enc_config", {"padding": 1}, "vision_gen_enc_config has padding = 1; JanusFlow needs 0"),
+        ("vision_gen_dec_config", {"use_mid_block": False}, "vision_gen_dec_config has use_mid_block = False"),
+        ("vision_gen_dec_config", {"elementwise_affine": False}, "vision_gen_dec_config has elementwise_affine = False"),
+        ("vision_gen_dec_config", {"norm_eps": 1e-5}, "norm_eps are 1e-06 and 1e-05"),
+        ("vision_gen_dec_config", {"upsamples": -1}, "vision_gen_dec_config upsamples must be a whole number of at least 0, not -1"),
+        ("vision_gen_dec_config", [], "vision_gen_dec_config params must be an object, not []"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_named(config, tmp_path, section, change, message):
+    data = config.to_published()
+    if section == "language_config":
+        data[section].update(change)
+    elif isinstance(change, list):
+        data[section]["params"] = change
+    else:
+        data[section]["params"].update(change)
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(UserError) as caught:
+        JanusFlowConfig.from_file(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'config.json'}: ")
+    assert message in str(caught.value)
+
+
+def test_settings_that_say_nothing_else_are_taken(config):
+    data = config.to_published()
+    data["language_config"].update(head_dim=16, rope_scaling=None, rope_parameters={"rope_type": "default"}, attention_bias=None)
+    del data["language_config"]["num_key_value_heads"]  # as many as heads, as transformers reads it
+    data["vision_gen_enc_config"]["params"]["padding"] = None
+    assert JanusFlowConfig.from_published(data) == config
+
+
+def test_an_unknown_activation_is_refused(config):
+    with pytest.raises(UserError, match=r"unknown hidden_act 'sliu'; did you mean 'silu'\?"):
+        JanusFlow(replace(config, language=replace(config.language, hidden_act="sliu")))
+
+
 @pytest.mark.parametrize(("select", "depth"), [(-1, 4), (2, 2), (-2, 3), (9, 4)])
 def test_select_layer(select, depth):
     assert VisionConfig(layers=4, select_layer=select).depth == depth

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
@@ -34,13 +33,6 @@ def published(model, tokenizer, tmp_path):
     tokenizer.save_pretrained(folder)
     (folder / "processor_config.json").write_text(json.dumps({"sft_format": "deepseek", "image_tag": "<image_placeholder>"}))
     return folder
-
-
-@pytest.fixture
-def vae(tmp_path):
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "block_out_channels": (8, 8)}
-    AutoencoderKL(latent_channels=4, norm_num_groups=4, sample_size=16, **blocks).save_pretrained(tmp_path / "vae")
-    return tmp_path / "vae"
 
 
 def test_inspect_tells_sizes_types_and_that_all_fits(published, model):
@@ -143,6 +135,15 @@ def test_a_checkpoint_with_nan_is_not_imported(published, tmp_path):
     result = invoke("checkpoint", "import", published, "--out", tmp_path / "mine")
     assert result.exit_code == 2
     assert "hold NaN or infinity" in result.stderr
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_damaged_vae_is_not_imported(published, vae, tmp_path):
+    file = vae / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    result = invoke("checkpoint", "import", published, "--vae", vae, "--out", tmp_path / "mine")
+    assert result.exit_code == 2
+    assert "diffusion_pytorch_model.safetensors cannot be read as weights" in result.stderr
     assert not (tmp_path / "mine").exists()
 
 

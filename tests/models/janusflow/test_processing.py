@@ -151,13 +151,44 @@ def test_the_published_processor_files_are_read(tokenizer, config, tmp_path):
         ("processor_config.json", {"add_special_token": True}, "add_special_token = True"),
         ("processor_config.json", {"sft_format": "deepseek_odl"}, "did you mean 'deepseek_old'"),
         ("processor_config.json", {"image_tag": "<picture>"}, "does not know the special token '<picture>'"),
+        ("processor_config.json", {"sft_format": [1]}, r"processor_config\.json: its sft_format must be text, not \[1\]"),
+        ("processor_config.json", {"image_tag": 5}, r"processor_config\.json: the tag image_tag must be text, not 5"),
         ("processor_config.json", [], "holds no JSON object"),
         ("preprocessor_config.json", {"image_size": 384}, "image_size = 384, but this model needs 16"),
         ("preprocessor_config.json", {"do_normalize": False}, "do_normalize = False"),
+        ("preprocessor_config.json", {"image_size": "16"}, "image_size = '16', but this model needs 16"),
+        ("preprocessor_config.json", {"image_mean": 0.5}, r"preprocessor_config\.json: its image_mean must be three numbers .*, not 0\.5"),
+        (
+            "preprocessor_config.json",
+            {"image_mean": [0.5, 0.5]},
+            r"its image_mean must be three numbers between 0 and 1, not \[0\.5, 0\.5\]",
+        ),
+        ("preprocessor_config.json", {"image_std": [0.5, 0.5, 0]}, "its image_std must be three numbers between 1e-06 and 1"),
+        ("preprocessor_config.json", {"image_std": [0.5, 0.5, "a"]}, "its image_std must be three numbers"),
+        ("preprocessor_config.json", {"min_size": "x"}, r"preprocessor_config\.json: its min_size must be a whole number .*, not 'x'"),
     ],
 )
 def test_processor_settings_of_another_model_are_refused(tokenizer, config, tmp_path, file, settings, message):
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / file).write_text(json.dumps(settings))
     with pytest.raises(UserError, match=message):
+        load_processor(tmp_path, config)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("text", ["", '{"version": ', "[1]"])
+def test_damaged_files_are_named(tokenizer, config, tmp_path, file, text):
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=rf"{file} (cannot be read as JSON|holds no JSON object); copy or download it again"):
+        load_processor(tmp_path, config)
+
+
+@pytest.mark.parametrize("content", [{}, {"version": "1.0", "model": {"type": "BPE"}}])
+def test_a_file_without_a_tokenizer_is_named(tokenizer, config, tmp_path, content):
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(
+        UserError, match=r"tokenizer\.json, tokenizer_config\.json in .* hold no tokenizer that can be read; copy or download"
+    ):
         load_processor(tmp_path, config)

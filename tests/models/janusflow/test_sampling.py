@@ -145,8 +145,10 @@ def test_a_recipe_that_cannot_be_followed_is_refused(wrong, words):
 
 
 def test_an_unknown_device_is_refused_before_anything_loads():
-    with pytest.raises(UserError, match="unknown device"):
+    with pytest.raises(UserError, match="unknown device 'gpu'"):
         SystemSettings(device="gpu")
+    with pytest.raises(UserError, match=r"unknown device 'cudaa'; did you mean 'cuda'\? Known: auto, cpu, cuda, cuda:N"):
+        SystemSettings(device="cudaa")
 
 
 def test_latents_that_are_not_finite_name_their_step(model):
