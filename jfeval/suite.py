@@ -23,7 +23,7 @@ class Entry:
     needs: Literal["generate", "answer"] = "generate"
     """What a model must be able to do for it."""
     recipe: Mapping[str, float] = field(default_factory=dict)
-    """Settings of JanusFlow models that the suite's source states for this benchmark; they hold where a person gives none."""
+    """Settings of a JanusFlow checkpoint that the suite's source states for this benchmark; they hold where a person gives none."""
 
 
 SUITES: Mapping[str, tuple[Entry, ...]] = {
@@ -40,7 +40,7 @@ SUITES: Mapping[str, tuple[Entry, ...]] = {
 """The seven benchmarks of JanusFlow's tables, with the scorers its authors used as far as known. Source: arXiv 2411.07975, section 4.2;
 MJHQ's recipe, the only one that is stated: section 4.3."""
 _JANUSFLOW = "janusflow"
-"""How the names of models begin that a recipe is for."""
+"""The model that a recipe is for: a checkpoint. The embedded model is drawn from as its card says."""
 
 
 def suite(name: str) -> tuple[Entry, ...]:
@@ -62,7 +62,7 @@ def settings_of(entry: Entry, settings: "RunSettings") -> "RunSettings":
 
 def recipe_of(entry: Entry, model: str) -> dict[str, float]:
     """Return the settings that a benchmark's entry gives a model, for a person's own to stand above."""
-    return dict(entry.recipe) if model.startswith(_JANUSFLOW) else {}
+    return dict(entry.recipe) if model == _JANUSFLOW else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """From an estimate to a named number."""
 
+import math
 from typing import Literal
 
 from jfeval.schema import Metric
@@ -18,7 +19,8 @@ def as_metric(
     chance: float | None = None,
     better: Literal["higher", "lower", "neither"] = "higher",
 ) -> Metric:
-    """Give an estimate its name, its protocol and the line that says what it is."""
+    """Give an estimate its name, its protocol and the line that says what it is. An interval without an end is left out."""
+    bounded = math.isfinite(estimate.ci_low) and math.isfinite(estimate.ci_high)
     return Metric(
         name=name,
         protocol=protocol,
@@ -27,8 +29,8 @@ def as_metric(
         clusters=estimate.clusters,
         se=estimate.se,
         se_seed=estimate.se_seed,
-        ci_low=estimate.ci_low,
-        ci_high=estimate.ci_high,
+        ci_low=estimate.ci_low if bounded else None,
+        ci_high=estimate.ci_high if bounded else None,
         task=task,
         headline=headline,
         detail=detail,

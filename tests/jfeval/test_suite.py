@@ -70,7 +70,7 @@ def test_the_papers_recipe_holds_where_none_is_given(asked, words, mjhq):
     assert drawn["mjhq"] == mjhq
     assert drawn["geneval"] == ((5.0, 30) if not words else mjhq)
     (entry,) = [one for one in suite.SUITES["paper"] if one.recipe]
-    assert suite.recipe_of(entry, "diffusers") == {}
+    assert suite.recipe_of(entry, "diffusers") == suite.recipe_of(entry, "janusflow-shapes") == {}
 
 
 def test_options_of_a_run_reach_every_run_of_a_suite(asked):
