@@ -31,6 +31,7 @@ def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, 
     from jfeval.batching import USUAL
     from jfeval.console import Progress
     from jfeval.folder import make_writable
+    from jfeval.models.memory import in_batches
     from jfeval.plan import image_seed
     from jfeval.schema import ImageJob
 
@@ -41,11 +42,13 @@ def generate(*, prompt: str, model: str, num_images: int, seed: int, out: Path, 
     jobs = [ImageJob(prompt=prompt, seed=image_seed(seed, prompt, index), index=index) for index in range(num_images)]
     paths = [out / f"{_named_for(prompt)}-seed{seed}-{index:04d}.png" for index in range(num_images)]
     with Progress("draw", total=num_images) as progress:
-        for start in range(0, num_images, USUAL):
-            batch = slice(start, start + USUAL)
+
+        def draw(batch: slice) -> None:
             for path, picture in zip(paths[batch], drawer.generate(jobs[batch]), strict=True):
                 picture.save(path)
             progress.advance(len(jobs[batch]))
+
+        in_batches(num_images, USUAL, draw)
     for path in paths:
         click.echo(path)
 

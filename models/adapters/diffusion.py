@@ -4,7 +4,7 @@ What the settings leave open is what the pipeline itself does in its call, and s
 """
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 
 from jfeval.errors import UserError
+from jfeval.models.adapters.pipelines import INDEX, fetch_pipeline, load_pipeline
 from jfeval.models.hub import content_hash, local_folder
-from jfeval.models.memory import in_batches
 from jfeval.models.placing import Dtype, check_device, choose_device, choose_dtype
 from jfeval.schema import ImageJob, JsonObject
 
-INDEX = "model_index.json"
 _RECIPE = {"num_steps": "num_inference_steps", "guidance_scale": "guidance_scale", "negative_prompt": "negative_prompt"}
 """Our names of settings, and the pipelines'."""
 _BINNED = (32, 64, 128)
@@ -63,7 +62,8 @@ def load(settings: Settings) -> "DiffusionModel":
     """
     if not settings.path:
         raise UserError("model 'diffusers' needs its pipeline: --model diffusers:FOLDER, or diffusers:OWNER/NAME --set revision=COMMIT")
-    return DiffusionModel(local_folder(settings.path, settings.revision, form=f"a folder in diffusers' form ({INDEX})"), settings)
+    folder = local_folder(settings.path, settings.revision, form=f"a folder in diffusers' form ({INDEX})", fetch=fetch_pipeline)
+    return DiffusionModel(folder, settings)
 
 
 class DiffusionModel:
@@ -87,7 +87,7 @@ class DiffusionModel:
             "pipeline": type(self.pipeline).__name__,
             "weights": content_hash(folder),
             "dtype": str(dtype).removeprefix("torch."),
-            "recipe": {**recipe(self.pipeline, self.call), "safety_checker": "off"},
+            "recipe": recipe(self.pipeline, self.call),
         }
 
     def identity(self) -> JsonObject:
@@ -96,58 +96,48 @@ class DiffusionModel:
 
     def generate(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
         """Draw one image per job."""
-        return [image for batch in in_batches(len(jobs), len(jobs), lambda part: self._draw(jobs[part])) for image in batch]
-
-    def _draw(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
         generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
         call = {name: [value] * len(jobs) if name == "negative_prompt" else value for name, value in self.call.items()}
         return [image.convert("RGB") for image in self.pipeline([job.prompt for job in jobs], generator=generators, **call).images]
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - one of diffusers' many classes
-    """Load a pipeline folder without safety checker and without code from the folder.
+def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401 - one of diffusers' many classes
+    """Return what the settings say beside the pipeline's own call, and the size in any case.
 
     Raises:
-        UserError: It does not load, or does not draw from text alone.
-    """
-    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from diffusers.utils.import_utils import is_accelerate_available
-
-    if not (folder / INDEX).is_file():
-        raise UserError(f"{folder} holds no {INDEX}; expected the folder of a whole diffusers pipeline")
-    try:
-        index = DiffusionPipeline.load_config(str(folder), local_files_only=True)
-        options = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
-        options["low_cpu_mem_usage"] = is_accelerate_available()  # its default, which without accelerate is taken back with a warning
-        pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{folder} does not load as a diffusers pipeline: {reason[:300]}") from error
-    parameters = inspect.signature(pipeline.__call__).parameters
-    needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if "prompt" not in parameters or "generator" not in parameters or [name for name in needed if name != "prompt"]:
-        raise UserError(f"{type(pipeline).__name__} in {folder} does not draw from a prompt alone")
-    return pipeline
-
-
-def call_arguments(pipeline: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline
-    """Return what the settings say beside the pipeline's own call.
-
-    Raises:
-        UserError: The pipeline has no such setting.
+        UserError: The pipeline has no such setting, or would ignore it.
     """
     known = inspect.signature(pipeline.__call__).parameters
     given: dict[str, Any] = {name: value for key, name in _RECIPE.items() if (value := getattr(settings, key)) not in (None, "")}
-    if settings.size is not None:
-        given |= {"height": settings.size, "width": settings.size}
+    given |= _own_size(pipeline, known) if settings.size is None else {"height": settings.size, "width": settings.size}
     given |= _unsupported(pipeline, known)
     for name in given:
         if name not in known:
             raise UserError(f"{type(pipeline).__name__} has no setting {name}; leave it out")
+    scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
+    value = given.get(scale, known[scale].default) if scale in known else None
+    if "negative_prompt" in given and isinstance(value, int | float) and value <= 1:
+        raise UserError(f"{type(pipeline).__name__} ignores a negative_prompt at {scale} {value}, which must exceed 1; leave it out")
     return given
 
 
-def _unsupported(pipeline: Any, known: Collection[str]) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline
+def _own_size(pipeline: Any, known: Mapping[str, Any]) -> dict[str, int]:  # noqa: ANN401 - one of diffusers' many classes
+    """Return the height and width in pixels that a pipeline's call takes where its signature leaves them open.
+
+    Source: diffusers' pipelines: their default_sample_size, else the denoiser's sample_size, times the VAE's factor.
+    """
+    if any(name not in known or known[name].default is not None for name in ("height", "width")):
+        return {}
+    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    side = getattr(pipeline, "default_sample_size", None) or getattr(getattr(denoiser, "config", None), "sample_size", None)
+    if not side:
+        return {}
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    factor = getattr(pipeline, "vae_scale_factor", 1)
+    return {"height": height * factor, "width": width * factor}
+
+
+def _unsupported(pipeline: Any, known: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - one of diffusers' many classes
     """Return switches of the PixArt family that are on by default and do nothing or fail here, off, so that the recipe says what is done.
 
     Source: diffusers' PixArtAlphaPipeline: sides are rounded to those of a list, which it has for three sizes of latents, and prompts are
@@ -163,9 +153,10 @@ def _unsupported(pipeline: Any, known: Collection[str]) -> dict[str, Any]:  # no
     return found
 
 
-def recipe(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - see load_pipeline
-    """Return every setting of the call that is a plain value, those of the pipeline's own call included, and its scheduler."""
+def recipe(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - one of diffusers' many classes
+    """Return every setting of the call that is a plain value, those of the pipeline's own call included, its scheduler and what is off."""
     own = {name: p.default for name, p in inspect.signature(pipeline.__call__).parameters.items() if p.default is not p.empty}
     plain = {name: value for name, value in {**own, **call}.items() if isinstance(value, bool | int | float | str)}
     hidden = ("output_type", "return_dict", "num_images_per_prompt")
-    return {**{name: value for name, value in plain.items() if name not in hidden}, "scheduler": type(pipeline.scheduler).__name__}
+    off = {"safety_checker": "off", **({"watermark": "off"} if hasattr(pipeline, "watermark") else {})}
+    return {**{name: value for name, value in plain.items() if name not in hidden}, "scheduler": type(pipeline.scheduler).__name__, **off}

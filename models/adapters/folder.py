@@ -49,6 +49,9 @@ class ReadyImages:
 
     Args:
         path: The folder that holds 00000, 00001 and so on.
+
+    Raises:
+        UserError: There is no such folder, no numbered one in it, or two of one number.
     """
 
     name = "folder"
@@ -57,12 +60,16 @@ class ReadyImages:
         if not path.is_dir():
             raise UserError(f"there is no folder {path}")
         self.path = path
-        self._rows = {int(entry.name): entry for entry in sorted(path.iterdir()) if re.fullmatch(r"[0-9]{1,12}", entry.name)}
+        self._rows = _numbered(path, re.compile(r"([0-9]{1,12})\Z"))
         if not self._rows:
             raise UserError(f"{path} holds no numbered folder; expected {path}/00000/samples/0000.png for the first prompt, and so on")
 
     def identity(self) -> JsonObject:
-        """Return a hash of every image that can be read here, with its row and position; names do not matter."""
+        """Return a hash of every image that can be read here, with its row and position; names do not matter.
+
+        Raises:
+            UserError: Two images of a row have one number.
+        """
         return dict(self._identity)
 
     @cached_property
@@ -124,7 +131,20 @@ class ReadyImages:
         folder = self._rows.get(row)
         if folder is None or not (folder / "samples").is_dir():
             return []
-        numbered = [
-            (int(found[1]), path) for path in (folder / "samples").iterdir() if (found := re.match(r"([0-9]{1,12})\.png", path.name))
-        ]
-        return [path for _, path in sorted(numbered)]
+        numbered = _numbered(folder / "samples", re.compile(r"([0-9]{1,12})\.png"))
+        return [numbered[number] for number in sorted(numbered)]
+
+
+def _numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:
+    """Return what is in a folder by the numbers that names begin with.
+
+    Raises:
+        UserError: Two names have one number, such as 0 and 00000; only one can be meant.
+    """
+    numbered: dict[int, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        if found := name.match(entry.name):
+            first = numbered.setdefault(int(found[1]), entry)
+            if first != entry:
+                raise UserError(f"{folder} holds both {first.name} and {entry.name}, which are one number; keep one of the two")
+    return numbered

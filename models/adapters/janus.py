@@ -18,7 +18,6 @@ from torch import Tensor
 from jfeval.errors import UserError
 from jfeval.models.adapters import chat
 from jfeval.models.hub import local_folder
-from jfeval.models.memory import in_batches
 from jfeval.schema import ImageJob, JsonObject, TextRequest
 
 
@@ -88,11 +87,7 @@ class Janus:
 
     def generate(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
         """Draw one image per job."""
-        return [image for batch in in_batches(len(jobs), len(jobs), lambda part: self._draw(jobs[part])) for image in batch]
-
-    def _draw(self, jobs: Sequence[ImageJob]) -> list[Image.Image]:
-        asked = [self.chat.prompt(TextRequest(question=job.prompt)) for job in jobs]
-        encoded = self.chat.processor(text=asked, generation_mode="image", padding=True, return_tensors="pt", padding_side="left")
+        encoded = self.chat.encode([self.chat.prompt(TextRequest(question=job.prompt)) for job in jobs], generation_mode="image")
         tokens = self.sample(encoded["input_ids"].to(self.chat.device), encoded["attention_mask"].to(self.chat.device), jobs)
         with torch.inference_mode():
             decoded = self.model.decode_image_tokens(tokens).float()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 WORDS = "USER : ASSISTANT what color is the star circle ? yes no red blue green how many are there a photo of left right"
@@ -25,11 +25,13 @@ DECODER = {
 """Sizes and token ids of every tiny language model."""
 
 
-def tokenizer(**special):
-    """A tokenizer of whole words."""
+def tokenizer(*, begins=False, **special):
+    """A tokenizer of whole words, which may put the beginning of sequence before a text."""
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *special.values(), *WORDS.split()])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    if begins:
+        words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="<pad>",
@@ -272,7 +274,7 @@ def pipeline_folder(request, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def janus(tmp_path_factory):
-    """A Janus of 2x2 image tokens, in the form of transformers' converted checkpoints."""
+    """A Janus of 2x2 image tokens, in the form of transformers' converted checkpoints: template and tokenizer both write the beginning."""
     from transformers import (
         JanusConfig,
         JanusForConditionalGeneration,
@@ -284,7 +286,7 @@ def janus(tmp_path_factory):
     from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 
     folder = tmp_path_factory.mktemp("janus")
-    words = tokenizer(boi_token="<begin_of_image>", eoi_token="<end_of_image>")
+    words = tokenizer(begins=True, boi_token="<begin_of_image>", eoi_token="<end_of_image>")
     config = JanusConfig(
         text_config=LlamaConfig(vocab_size=len(words), **DECODER),
         vision_config=JanusVisionConfig(
@@ -320,13 +322,13 @@ def janus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def by_hand():
-    """One option's loss, token by token, without padding."""
+    """One option's loss, token by token, without padding, the last token being the end named."""
 
     @torch.no_grad()
-    def loss(model, request, option):
+    def loss(model, request, option, end):
         inputs = model._inputs([request])
         total = 0.0
-        for token in [*model.tokenizer.encode(option, add_special_tokens=False), model.tokenizer.eos_token_id]:
+        for token in [*model.tokenizer.encode(option, add_special_tokens=False), model.tokenizer.convert_tokens_to_ids(end)]:
             logits = model.model(**inputs).logits[0, -1]
             total -= float(logits.log_softmax(-1)[token])
             for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):

@@ -1,7 +1,9 @@
 import io
+import json
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -60,7 +62,85 @@ def test_option_losses_are_log_likelihoods_of_option_and_end(model, png, by_hand
     assert [len(row) for row in losses] == [3, 2]
     for request, row in zip(asked, losses, strict=True):
         for option, loss in zip(request.options, row, strict=True):
-            assert loss == pytest.approx(by_hand(model, request, option), abs=1e-4)
+            assert loss == pytest.approx(by_hand(model, request, option, "</s>"), abs=1e-4)
+
+
+ASKED = "{{ message['role'].upper() + ' : ' + (message['content'] | selectattr('type', 'eq', 'text') | map(attribute='text') | join) }}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{{ raise_exception('no answers here') }}",
+        "{{ 'ASSISTANT : ' + message['content'] }}",
+        "{{ 'ASSISTANT : ' ~ message['content'] }}",
+        "{{ 'how : ' + message['content'][0]['text'] + '</s>' }}",
+    ],
+    ids=["refused", "text-only", "list-as-text", "other-prompt"],
+)
+def test_options_stand_by_themselves_where_the_template_does_not_write_answers_after_the_prompt(llava, tmp_path, answer):
+    model = with_answers(llava, tmp_path, answer)
+    ids = {word: model.tokenizer.convert_tokens_to_ids(word) for word in ("yes", "red", "circle", "</s>")}
+    request = TextRequest(question="is the star red ?", options=("yes", "red circle"))
+    assert model.option_ids(request) == [[ids["yes"], ids["</s>"]], [ids["red"], ids["circle"], ids["</s>"]]]
+    assert model.identity()["recipe"]["options"] == "the option's tokens and the end token"
+
+
+@pytest.mark.parametrize(
+    ("answer", "after"),
+    [
+        ("{{ 'ASSISTANT : ' + message['content'][0]['text'] + '</s>' }}", ["</s>"]),
+        ("{{ 'ASSISTANT : ' + message['content'][0]['text'] + ' ' }}", ["</s>"]),
+        ("{{ 'ASSISTANT : ' + message['content'][0]['text'] + ' <unk> USER' }}", ["<unk>", "USER"]),
+    ],
+    ids=["own-end", "no-end", "separator"],
+)
+def test_options_end_as_the_template_ends_answers(llava, tmp_path, answer, after):
+    model = with_answers(llava, tmp_path, answer)
+    (ids,) = model.option_ids(TextRequest(question="is the star red ?", options=("yes",)))
+    assert model.tokenizer.convert_ids_to_tokens(ids) == ["yes", *after]
+
+
+def test_all_options_of_a_request_have_the_same_form(llava, tmp_path):
+    model = with_answers(llava, tmp_path, "{{ 'ASSISTANT : ' + message['content'][0]['text'] | replace('red', 'blue') + ' <unk>' }}")
+    ids = model.option_ids(TextRequest(question="is it ?", options=("yes", "red")))
+    assert [model.tokenizer.convert_ids_to_tokens(row) for row in ids] == [["yes", "</s>"], ["red", "</s>"]]
+
+
+def with_answers(llava, tmp_path, answer):
+    """A LLaVA whose template writes answers in a form of its own."""
+    folder = shutil.copytree(llava, tmp_path / "llava")
+    (folder / "chat_template.jinja").write_text(
+        f"{{% for message in messages %}}{{% if message['role'] == 'assistant' %}}{answer}{{% else %}}{ASKED}{{{{ ' ' }}}}{{% endif %}}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT :' }}{% endif %}"
+    )
+    return load(Settings(path=str(folder), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "stated", [{"repetition_penalty": 5.0}, {"no_repeat_ngram_size": 1}, {"suppress_tokens": list(range(3, 20))}], ids=str
+)
+def test_what_a_checkpoint_states_about_generation_changes_no_answer(llava, model, requests, tmp_path, stated):
+    inputs = model._inputs(requests[:1])
+    plain, other = (model.model.generate(**inputs, max_new_tokens=6, do_sample=False, **more) for more in ({}, stated))
+    assert not torch.equal(plain, other)
+    folder = shutil.copytree(llava, tmp_path / "llava")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **stated}))
+    assert load(Settings(path=str(folder), device="cpu")).answer(requests) == model.answer(requests)
+
+
+def test_memory_that_runs_out_is_left_to_the_harness(model, requests, monkeypatch):
+    sizes = []
+
+    def full(**inputs):
+        sizes.append(len(inputs["input_ids"]))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.model, "generate", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.answer(requests[:2])
+    assert sizes == [2]
 
 
 def test_placeholders_say_where_images_stand():
@@ -95,6 +175,22 @@ def test_what_does_not_load_says_why(llava, tmp_path):
     save_file({name: tensor for name, tensor in tensors.items() if name != gone}, partial / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lacks 1 tensors, such as .*mlp\.up_proj\.weight"):
         load(Settings(path=str(partial)))
+    name = next(name for name in tensors if name.endswith("mlp.up_proj.weight"))
+    save_file({**tensors, name: tensors[name][:-1].clone()}, partial / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"1 tensors have shapes .* such as .*mlp\.up_proj\.weight \(47, 32\), not \(48, 32\)"):
+        load(Settings(path=str(partial)))
     (partial / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="no chat template"):
         load(Settings(path=str(partial)))
+
+
+def test_nobody_is_asked_whether_to_run_a_checkpoints_code(llava, tmp_path, monkeypatch):
+    folder = shutil.copytree(llava, tmp_path / "strange")
+    (folder / "strange.py").write_text("raise SystemExit('the code was run')")
+    config = {"model_type": "strange", "auto_map": {"AutoConfig": "strange.Config", "AutoModelForImageTextToText": "strange.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "n")
+    with pytest.raises(UserError, match="does not load as an image-text-to-text model"):
+        load(Settings(path=str(folder)))
+    assert asked == []

@@ -75,6 +75,15 @@ def test_a_stated_prompt_is_checked(images):
         ReadyImages(images).generate([job(7, 0, "a cat")])
 
 
+def test_two_names_of_one_number_are_refused(images):
+    (images / "00000" / "samples" / "1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"samples holds both 0001\.png and 1\.png, which are one number"):
+        ReadyImages(images).identity()
+    (images / "00007").mkdir()
+    with pytest.raises(UserError, match="holds both 00007 and 7, which are one number"):
+        ReadyImages(images)
+
+
 def test_a_folder_of_another_form_is_explained(tmp_path):
     with pytest.raises(UserError, match=r"expected .*00000/samples/0000\.png"):
         load(Settings(path=tmp_path))

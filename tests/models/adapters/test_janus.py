@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from jfeval.errors import UserError
+from jfeval.models.adapters.chat import opened
 from jfeval.models.adapters.janus import Settings, load
 from jfeval.schema import ImageJob, TextRequest
 
@@ -30,7 +31,7 @@ def test_a_picture_depends_on_its_own_job_alone(janus, guidance_scale):
 def test_the_likeliest_tokens_are_those_of_transformers_own_search(janus):
     model = loaded(janus, guidance_scale=5.0, temperature=1e-6)
     prompts = [model.chat.prompt(TextRequest(question=job.prompt)) for job in JOBS[:2]]
-    encoded = model.chat.processor(text=prompts, generation_mode="image", padding=True, return_tensors="pt")
+    encoded = model.chat.encode(prompts, generation_mode="image")
     begin = model.chat.tokenizer.convert_tokens_to_ids("<begin_of_image>")
     model.model.generation_config.generation_kwargs = {"boi_token_id": begin}  # as converted checkpoints state it
     own = model.model.generate(**encoded, generation_mode="image", do_sample=False, guidance_scale=5.0, use_cache=True)
@@ -48,6 +49,38 @@ def test_it_answers_and_weighs_like_any_chat_model(janus, png):
     losses = model.option_losses([TextRequest(question="what ?", images=[png(0)], options=("yes", "no"))])
     assert len(losses[0]) == 2
     assert all(loss > 0 for loss in losses[0])
+
+
+def own_tokens(model, *content, **more):
+    turn = {"role": "user", "content": list(content)}
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    return model.chat.processor.apply_chat_template([turn], **options, processor_kwargs=more)["input_ids"]
+
+
+def test_the_beginning_of_the_template_is_not_written_twice(janus, png, monkeypatch):
+    model = loaded(janus)
+    assert model.chat.tokenizer("star")["input_ids"][0] == model.chat.tokenizer.bos_token_id
+    question = {"type": "text", "text": JOBS[1].prompt}
+    own = own_tokens(model, {"type": "image", "image": opened(png(0))}, question)
+    assert torch.equal(model.chat._inputs([TextRequest(question=JOBS[1].prompt, images=[png(0)])])["input_ids"], own)
+    assert own[0].tolist().count(model.chat.tokenizer.bos_token_id) == 1
+    drawn = []
+    monkeypatch.setattr(model, "sample", lambda ids, *_: drawn.append(ids) or torch.zeros(len(ids), 4, dtype=torch.long))
+    model.generate(JOBS[1:2])
+    assert torch.equal(drawn[0], own_tokens(model, question, generation_mode="image"))
+
+
+def test_memory_that_runs_out_is_left_to_the_harness(janus, monkeypatch):
+    model, sizes = loaded(janus), []
+
+    def full(ids, *_):
+        sizes.append(len(ids))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "sample", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.generate(JOBS)
+    assert sizes == [3]
 
 
 def test_the_recipe_says_how_pictures_are_sampled(janus):

@@ -51,7 +51,7 @@ def test_answers_do_not_depend_on_the_batch(model, requests):
     assert len(set(together)) > 1
 
 
-def test_option_losses_are_log_likelihoods_whatever_the_padding(model, png, by_hand):
+def test_option_losses_are_log_likelihoods_of_the_assistants_turn_whatever_the_padding(model, png, by_hand):
     options = ("yes", "red circle", "no")
     asked = [
         TextRequest(question="what ?", images=[png(0, (16, 24))], options=options),
@@ -59,7 +59,18 @@ def test_option_losses_are_log_likelihoods_whatever_the_padding(model, png, by_h
     ]
     for request, row in zip(asked, model.option_losses(asked), strict=True):
         for option, loss in zip(request.options, row, strict=True):
-            assert loss == pytest.approx(by_hand(model, request, option), abs=1e-4)
+            assert loss == pytest.approx(by_hand(model, request, option, "<|im_end|>"), abs=1e-4)
+
+
+def test_options_have_the_tokens_that_the_template_writes_after_the_prompt(model):
+    request = TextRequest(question="is the star red ?", options=("yes", "red circle"))
+    turn = {"role": "user", "content": [{"type": "text", "text": request.question}]}
+    tokens = model.processor.tokenizer.apply_chat_template
+    before = tokens([turn], chat_template=model.processor.chat_template, add_generation_prompt=True)["input_ids"]
+    for option, ids in zip(request.options, model.option_ids(request), strict=True):
+        said = {"role": "assistant", "content": [{"type": "text", "text": option}]}
+        assert before + ids == tokens([turn, said], chat_template=model.processor.chat_template)["input_ids"]
+    assert model.identity()["recipe"]["options"] == "the assistant's turn in the chat template"
 
 
 def test_a_folder_that_is_wrong_or_not_whole_says_what(qwen2_vl, tmp_path):

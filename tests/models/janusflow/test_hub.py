@@ -1,9 +1,11 @@
+import hashlib
+
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from jfeval.errors import UserError
-from jfeval.models.hub import local_folder
+from jfeval.models.hub import content_hash, local_folder
 from jfeval.models.janusflow.model import JanusFlow
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -78,3 +80,24 @@ def test_a_failed_download_is_explained(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(UserError, match=r"check name, revision, access and network\. no such thing"):
         local_folder("owner/name", COMMIT)
+
+
+def test_every_weight_configuration_and_tokenizer_file_counts(tmp_path):
+    (tmp_path / "part").mkdir()
+    names = ["chat_template.jinja", "config.json", "merges.txt", "model.safetensors", "part/pytorch_model.bin", "tokenizer.model"]
+    for name in names:
+        (tmp_path / name).write_text("before")
+    seen = {content_hash(tmp_path)}
+    for name in names:
+        (tmp_path / name).write_text("after")
+        seen.add(content_hash(tmp_path))
+    assert len(seen) == 1 + len(names)
+    (tmp_path / "README.md").write_text("no part of the model")
+    assert content_hash(tmp_path) in seen
+
+
+def test_the_hash_is_that_of_names_and_contents(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text(name.upper())
+    parts = [name.encode() + b"\0" + hashlib.sha256(name.upper().encode()).digest() for name in ("config.json", "model.safetensors")]
+    assert content_hash(tmp_path) == hashlib.sha256(b"".join(parts)).hexdigest()
