@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import DynamicCache
 
 from jfeval.errors import UserError
 from jfeval.models.adapters import chat
 from jfeval.models.hub import local_folder
+from jfeval.models.janusflow.cache import CACHE_ARGUMENT
 from jfeval.schema import ImageJob, JsonObject, TextRequest
 
 
@@ -111,12 +113,11 @@ class Janus:
         embeds = self.model.get_input_embeddings()(self._with_unconditional(ids, valid) if guided else ids)
         mask = valid.repeat(2, 1) if guided else valid
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        cache, drawn = None, []
+        keys_and_values, drawn = {CACHE_ARGUMENT: DynamicCache(config=self.model.model.language_model.config)}, []
         for _ in range(self.tokens):
             out = self.model.model.language_model(
-                inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=True, **keys_and_values
             )
-            cache = out.past_key_values
             logits = self.model.model.generation_head(out.last_hidden_state[:, -1]).float()
             if guided:
                 conditional, unconditional = logits.chunk(2)

@@ -1,10 +1,14 @@
 """Keys and values of a prefix, computed once and reused."""
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaDecoderLayer.forward).parameters else "past_key_values"
+"""What the installed transformers calls the keys and values that its language models are given; it renamed them in release 5."""
 _ROOM = 64
 """Columns that are added at a time to a cache that grows token by token."""
 

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.activations import ACT2FN
 
 from jfeval.errors import unknown
-from jfeval.models.janusflow.cache import KeyValueCache
+from jfeval.models.janusflow.cache import CACHE_ARGUMENT, KeyValueCache
 from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.recompute import Recomputing
 from jfeval.models.janusflow.uvit import ConvNeXtBlock, FlowDecoder, FlowEncoder, RMSNorm
@@ -232,7 +232,7 @@ class JanusFlow(Recomputing):
             mask = torch.zeros(mask.shape, dtype=embeds.dtype, device=mask.device).masked_fill(~mask, torch.finfo(embeds.dtype).min)
         hidden, collected = embeds, None
         for depth, layer in enumerate(llama.layers, start=1):
-            hidden = self.through(layer, hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
+            hidden = self.through(layer, hidden, attention_mask=mask, position_embeddings=rotary, **{CACHE_ARGUMENT: cache})
             if depth == collect:
                 collected = hidden
         return llama.norm(hidden), collected

@@ -196,7 +196,7 @@ def test_fewer_trainings_than_jobs_have_the_threads_that_more_would_have(monkeyp
 def test_a_benchmark_s_settings_reach_it(monkeypatch, tmp_path):
     asked = []
     fid = Metric(name="fid_10k", protocol="gigagan", value=17.5, n=2, clusters=2)
-    monkeypatch.setattr(runner, "run", lambda plan, benchmark, _: asked.append((plan.settings, benchmark.settings.images)))
+    monkeypatch.setattr(runner, "run", lambda plan, benchmark, *_, **__: asked.append((plan.settings, benchmark.settings.images)))
     monkeypatch.setattr(scoring, "score", lambda *_: [fid, replace(fid, name="fid_1k", task="art")])
     evaluations = [{"benchmark": "mjhq", "limit": 2, "settings": {"images": 10000}}]
     spec = AblationSpec(recipe="r", variants={"F": "F.yaml"}, evaluate=evaluations, prompts_seed=3)

@@ -102,6 +102,6 @@ def test_a_verdict_is_the_score_that_says_so(values, shown):
 def test_a_judges_error_is_shown(make_store):
     store = make_store(prompts=1)
     sample = store.samples()[0]
-    with Shard(store.path, "0judge") as shard:
+    with Shard(store.path) as shard:
         shard.add_judgements(store.record().judge_fingerprint, [(Judgement(sample_id=sample.id, error="no eyes"), 0.0)])
     assert build_gallery([store]).data["runs"][0]["results"][0]["error"] == "no eyes"
