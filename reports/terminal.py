@@ -22,15 +22,15 @@ def print_tables(tables: Sequence[Table], out: TextIO | None = None, *, columns:
         out: Where to; standard output by default.
         columns: Width of a terminal; by default its own.
     """
-    out = out or sys.stdout
-    if not is_terminal(out):
-        known = getattr(out, "encoding", None) or "utf-8"  # not every pipe can carry the marks of standings
+    stream: TextIO = out or sys.stdout
+    if not is_terminal(stream):
+        known = getattr(stream, "encoding", None) or "utf-8"  # not every pipe can carry the marks of standings
         for table in tables:
-            out.write(table.to_text().encode(known, "replace").decode(known) + "\n\n")
+            stream.write(table.to_text().encode(known, "replace").decode(known) + "\n\n")
         return
     from rich.console import Console
 
-    console = Console(file=out, width=columns, force_terminal=True)
+    console = Console(file=stream, width=columns, force_terminal=True)
     for table in tables:
         for part in fitted(table, console.width):
             console.print(part.to_rich())

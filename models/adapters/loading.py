@@ -30,7 +30,7 @@ def attempt(folder: Path, kind: str, load: Callable[[], T]) -> T:
         raise UserError(f"{folder} does not load as {kind}: {reason[:300]}") from error
 
 
-def load_whole(folder: Path, kind: str, load: "partial[tuple[Any, dict[str, Any]]]") -> Any:  # noqa: ANN401 - a network of either library
+def load_whole(folder: Path, kind: str, load: "partial[Any]") -> Any:  # noqa: ANN401 - a network of either library
     """Load a network of which no tensor is left as it was drawn at random; both libraries only warn of that.
 
     Args:

@@ -1,6 +1,7 @@
 """A pipeline of diffusers from its folder, or from the hub to a folder."""
 
 import inspect
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from torch import nn
 
 from jfeval.errors import UserError
 from jfeval.models.adapters.loading import attempt, load_whole
-from jfeval.schema import JsonObject
 
 INDEX = "model_index.json"
 _KIND = "a diffusers pipeline"
@@ -40,7 +40,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - on
 
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder} holds no {INDEX}; expected the folder of a whole diffusers pipeline")
-    index = attempt(folder, _KIND, lambda: DiffusionPipeline.load_config(str(folder), local_files_only=True))
+    index: Any = attempt(folder, _KIND, lambda: DiffusionPipeline.load_config(str(folder), local_files_only=True))
     options = {"local_files_only": True, "dtype": dtype}
     switches = {**_switches(index), **_networks(folder, index, options)}
     switches["low_cpu_mem_usage"] = is_accelerate_available()  # its default, which without accelerate is taken back with a warning
@@ -52,7 +52,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - on
     return pipeline
 
 
-def _switches(index: JsonObject) -> dict[str, Any]:
+def _switches(index: Mapping[str, Any]) -> dict[str, Any]:
     """Return what leaves finished pictures as they are: no safety checker, and no watermark, which SDXL adds where a package for it is."""
     import diffusers
 
@@ -63,7 +63,7 @@ def _switches(index: JsonObject) -> dict[str, Any]:
     return found
 
 
-def _networks(folder: Path, index: JsonObject, options: dict[str, Any]) -> dict[str, nn.Module]:
+def _networks(folder: Path, index: Mapping[str, Any], options: dict[str, Any]) -> dict[str, nn.Module]:
     """Load the pipeline's networks by themselves, because diffusers does not say of what it only warned.
 
     A component without a configuration is no network, or left to diffusers, which refuses it.
@@ -77,8 +77,9 @@ def _networks(folder: Path, index: JsonObject, options: dict[str, Any]) -> dict[
         path = folder / name
         if name == "safety_checker" or not isinstance(stated, list | tuple) or None in stated or not (path / "config.json").is_file():
             continue
-        made = attempt(path, _KIND, partial(simple_get_class_obj, *stated))
+        made: Any = attempt(path, _KIND, partial(simple_get_class_obj, *stated))
         if issubclass(made, nn.Module):
+            loads: Any = made.from_pretrained  # pyright: ignore[reportAttributeAccessIssue] - both libraries' networks have it
             light = {"low_cpu_mem_usage": is_accelerate_available()} if issubclass(made, ModelMixin) else {}
-            found[name] = load_whole(path, made.__name__, partial(made.from_pretrained, path, **options, **light))
+            found[name] = load_whole(path, made.__name__, partial(loads, path, **options, **light))
     return found

@@ -139,12 +139,12 @@ def check_understanding(folder: Path) -> GoldenResult:
     batch = PromptBatch(ids=codes, valid=valid, positions=(valid.cumsum(dim=1) - 1).clamp(min=0))
     features = model.vision_und_enc_model(pixels.flatten(0, 1))
     found = {
-        "und_features": features.reshape(recorded.get("und_features", features).shape),
+        "und_features": features,
         "inputs_embeds": reader.embed(batch, images),
         "logits": model.logits(reader.forward(batch, images, KeyValueCache())[:, -recorded["logits"].shape[1] :]),
     }
     for name in sorted(set(found) & set(recorded)):
-        tally.close(name, recorded[name], found[name], TENSOR_TOLERANCE)
+        tally.close(name, recorded[name], found[name].reshape(recorded[name].shape), TENSOR_TOLERANCE)
     expected = recorded["greedy_tokens"].tolist()
     requests = [
         Coded(codes=row[kept].tolist(), first_needed=int(kept.sum()) - 1, shared_by=("", (number,)))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from jfeval.errors import UserError
 
-T = TypeVar("T", int, float, bool, str)
+T = TypeVar("T")
 ANY = -math.inf
 """`read_setting`'s ``least`` for whole numbers that may be negative."""
 
@@ -42,7 +42,8 @@ def read_setting(values: Mapping[str, Any], key: str, default: T, where: object,
     Raises:
         UserError: It is of another type or out of range; names section, key and value.
     """
-    value, kind = values.get(key, default), type(default)
+    value: Any = values.get(key, default)
+    kind = type(default)
     if kind in (bool, str):
         fits, meaning = isinstance(value, kind), "true or false" if kind is bool else "text"
     elif kind is int:
@@ -52,7 +53,7 @@ def read_setting(values: Mapping[str, Any], key: str, default: T, where: object,
         fits, meaning = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf, "a finite number above 0"
     if not fits:
         raise UserError(f"{where} {key} must be {meaning}, not {value!r}")
-    return value
+    return values.get(key, default)
 
 
 def refuse_others(values: Mapping[str, Any], needed: Mapping[str, Any], where: object) -> None:
