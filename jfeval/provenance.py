@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jfeval
+from jfeval.cores import available_cores
 from jfeval.schema import JsonObject
 
 BUILT_FROM = "built_from.json"
@@ -112,8 +113,7 @@ def _version(name: str) -> str:
 
 
 def _hardware() -> JsonObject:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts: JsonObject = {"cpu": _cpu_name(), "cores": cores, "memory_gib": _memory_gib()}
+    facts: JsonObject = {"cpu": _cpu_name(), "cores": available_cores(), "memory_gib": _memory_gib()}
     torch = sys.modules.get("torch")  # only what the model already loaded
     if torch is not None:
         facts["threads"] = torch.get_num_threads()

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,13 @@ from jfeval.models.training.diffusion import (
 from jfeval.models.training.latents import LATENTS_FILE
 from jfeval.models.training.loop import fit
 from jfeval.models.training.part import Part
+from jfeval.models.training.samples import SAMPLES_FILE, draw_samples
 from jfeval.models.training.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
 PIPELINE = "pipeline"
 """Folder of the result, within the part's."""
-SAMPLES_FILE = "samples.png"
 _CARD = """---
 library_name: diffusers
 pipeline_tag: text-to-image
@@ -74,20 +74,16 @@ def train_diffusion(settings: DiffusionSettings, part: Part) -> dict[str, float]
     card = _CARD.format(parameters=parameters, drawings=settings.drawings, updates=settings.loop.steps, side=side)
     (folder / "README.md").write_text(card, encoding="utf-8")
     if settings.sample_prompts:
-        draw_samples(pipeline, settings.sample_prompts, part.folder / SAMPLES_FILE)
+        pipeline.set_progress_bar_config(disable=True)
+        draw_samples(settings.sample_prompts, partial(_draw, pipeline), part.folder / SAMPLES_FILE)
     drawn = {"updates": float(settings.loop.steps), "generation_samples": float(settings.drawings)}
     return {**result.losses, **drawn, "parameters": float(parameters), "seconds": result.seconds}
 
 
-def draw_samples(pipeline: Any, prompts: Sequence[str], path: Path, columns: int = 4, scale: int = 3) -> None:  # noqa: ANN401 - see above
-    """Draw every prompt ``columns`` times with the pipeline's own settings, a row each, as one PNG."""
-    pipeline.set_progress_bar_config(disable=True)
-    strips = []
-    for row, prompt in enumerate(prompts):
-        noise = [torch.Generator().manual_seed(row * columns + k) for k in range(columns)]
-        drawn = pipeline([prompt] * columns, generator=noise, use_resolution_binning=False, clean_caption=False).images
-        strips.append(np.concatenate([np.asarray(image) for image in drawn], axis=1))
-    Image.fromarray(np.concatenate(strips).repeat(scale, 0).repeat(scale, 1)).save(path)
+def _draw(pipeline: Any, prompts: list[str], seeds: list[int]) -> Sequence[Image.Image]:  # noqa: ANN401 - see above
+    """Draw prompts with the pipeline's own settings."""
+    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return pipeline(prompts, generator=noise, use_resolution_binning=False, clean_caption=False).images
 
 
 def _size(module: nn.Module) -> int:

@@ -56,10 +56,13 @@ class StageSettings:
     """Weight of the autoregressive loss on text."""
     sample_prompts: tuple[str, ...] = ()
     """Drawn after the stage into samples.png, to be looked at."""
+    sample_every: int = field(default=0, metadata=NO_EFFECT)
+    """Updates between drawings of `sample_prompts` while the stage trains, with the averaged weights and the same noise every time, into
+    samples-00001000.png and so on, and onto TensorBoard's page; 0 draws them at the end only. One process."""
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
     def __post_init__(self) -> None:
-        not_negative(self, "keep_gib", "answer_weight", "text_weight")
+        not_negative(self, "keep_gib", "answer_weight", "text_weight", "sample_every")
         positive(self, "flow_width")
         unknown_parts = sorted(set(self.freeze) - set(FREEZABLE))
         if unknown_parts:

@@ -41,6 +41,7 @@ _NAMED = 20
 """Samples that an error names itself."""
 
 B = TypeVar("B")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,7 @@ def fit(
     *,
     signature: str = "",
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    draw: tuple[int, Callable[[int], Path]] | None = None,
     companion: Callable[[Path], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> FitResult:
@@ -218,6 +220,7 @@ def fit(
         signature: Identifies settings and inputs; a checkpoint of another signature is refused.
         evaluate: Called with the number of updates done, every `evaluate_every` updates, with the averaged weights in place; by one
             process alone.
+        draw: How often, in updates, and what then makes a picture of the model's work, likewise; returns the picture's file.
         companion: Writes into every checkpoint what else is needed to use it; see `Checkpoints`.
         ranks: The processes that train together.
 
@@ -257,8 +260,10 @@ def fit(
                 ema.update()
             values = {**parts, "norm": norm, "rate": rate}
             if evaluate is not None and settings.evaluate_every and (step + 1) % settings.evaluate_every == 0:
-                values.update(_evaluated(evaluate, step + 1, module, ema))
+                values.update(_with_average(evaluate, step + 1, module, ema))
             shown.update(step + 1, values, learned.size)
+            if draw is not None and (step + 1) % draw[0] == 0:
+                shown.picture(step + 1, _with_average(draw[1], step + 1, module, ema))
             tail.append(parts)
             now = ranks.gather(time.monotonic())[0]  # one clock decides for all
             out_of_time = settings.time_limit_minutes and now - started > 60 * settings.time_limit_minutes
@@ -288,14 +293,14 @@ def _not_finite(said: str, ids: Sequence[str], file: Path, ranks: Ranks) -> User
     return UserError(f"{said}; samples: {', '.join(ids[:_NAMED])}{more}; all are listed in {file}")
 
 
-def _evaluated(evaluate: Callable[[int], Mapping[str, float]], step: int, module: nn.Module, ema: Ema | None) -> Mapping[str, float]:
-    """Evaluate with the averaged weights in place and the module in evaluation mode."""
+def _with_average(look: Callable[[int], T], step: int, module: nn.Module, ema: Ema | None) -> T:
+    """Look at the module with the averaged weights in place and in evaluation mode."""
     module.eval()
     try:
         with torch.no_grad():
             if ema is None:
-                return evaluate(step)
+                return look(step)
             with ema.averaged():
-                return evaluate(step)
+                return look(step)
     finally:
         module.train()

@@ -8,7 +8,6 @@ the new settings, or to be made anew (`jfeval.models.training.revising`).
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from jfeval.cores import available_cores
 from jfeval.errors import UserError, unknown
 from jfeval.models.training.checkpoints import CHECKPOINTS_FOLDER
 from jfeval.models.training.part import Part, flatten
@@ -105,8 +105,7 @@ def set_threads(threads: int, processes: int = 1) -> int:
     """
     import torch
 
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen = threads or max(1, available // processes)
+    chosen = threads or max(1, available_cores() // processes)
     torch.set_num_threads(chosen)
     return chosen
 

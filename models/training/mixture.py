@@ -18,6 +18,7 @@ from jfeval.models.training.data import Question, Sampler, Scenes, StepRng
 from jfeval.models.training.objectives import IGNORED, Conversations, FlowBatch, FlowSettings, draw_flow_batch, shuffled
 from jfeval.models.training.part import ADDED, coerce
 from jfeval.models.training.ratios import ALIKE, KINDS, Counts, Fixed, Phase, Scale, Schedule, check_phases
+from jfeval.settings import NO_EFFECT
 
 DESCRIBE = "Generate the caption of this picture."
 """Asks for a description. Source: paper, training data."""
@@ -59,13 +60,15 @@ class MixtureSettings:
     """Kinds that are drawn and then left out of the batch, so that what remains is what a training with every kind sees."""
     pack_to: int = field(default=0, metadata=ADDED)
     """Tokens per row into which samples of data sources are packed, 4,096 in the paper; 0 for decoded scenes, which are not packed."""
+    workers: int = field(default=0, metadata=NO_EFFECT)
+    """Threads that decode the images of data sources; 0 for one for each core, 16 at most. They hold a batch of images."""
     isolate: bool = field(default=True, metadata=ADDED)
     """Whether packed samples see themselves only. The paper does not say; a sample then learns what it will meet in use."""
 
     def __post_init__(self) -> None:
         coerce(self, "phases", Phase)
         fraction(self, "describe", "short_captions", "long_captions", prefix="mixture.")
-        not_negative(self, *KINDS, "batch_size", "pack_to", "turns", prefix="mixture.")
+        not_negative(self, *KINDS, "batch_size", "pack_to", "turns", "workers", prefix="mixture.")
         positive(self, "prompt_tokens", "conversation_tokens", "text_tokens", prefix="mixture.")
         if self.short_captions + self.long_captions > 1:
             raise UserError(

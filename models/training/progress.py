@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jfeval.errors import UserError
@@ -131,6 +133,12 @@ class Display:
             log.info("%s %d/%d  %s  %.2f steps/s  %d s left", self.name, step, self.settings.steps, note, speed, left)
             self._log.flush()
 
+    def picture(self, step: int, file: Path) -> None:
+        """Put a picture onto TensorBoard's page, where there is one."""
+        if self._board is not None:
+            with Image.open(file) as image:
+                self._board.add_image(file.stem.partition("-")[0], np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
     def flush(self) -> None:
         """Put the log on disk, so that it is never behind a checkpoint."""
         self._log.flush()
@@ -148,6 +156,9 @@ class Silent:
 
     def update(self, step: int, values: Mapping[str, float], size: Size) -> None:
         """Ignore an update."""
+
+    def picture(self, step: int, file: Path) -> None:
+        """Ignore a picture."""
 
     def flush(self) -> None:
         """Do nothing."""

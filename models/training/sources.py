@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ SOURCES_FILE = "sources.json"
 _BLOCK = 1000
 """Rows of a stream that are held and shuffled together."""
 _CYCLE = 1000
+UNUSABLE = (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError)
+"""What a row raises that cannot be used; Pillow's word for a broken PNG is SyntaxError."""
 _READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 
 
@@ -175,13 +178,26 @@ class Reader:
             if (name, number) in self._known:
                 continue
             try:
-                row = usable(raw, self.source, f"{name}:{at} (row {number})")
-                if self.check is not None:
-                    self.check(row)
-                return row
-            except (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError) as error:
+                return self._decoded(at, number, raw)
+            except UNUSABLE as error:
                 self._skip(number, error)
         raise UserError(f"source {name!r}: {2 * self.max_skipped + 1} rows on end are unusable; {self.skipped[-1]}")
+
+    def begin(self, place: int) -> Callable[[], Row]:
+        """Read what stands at a place, and return what decodes it, which another thread may call.
+
+        That raises one of `UNUSABLE` where `row` would note the row and take the next one.
+        """
+        return partial(self._decoded, place, *self._raw(place))
+
+    def _decoded(self, place: int, number: int, raw: Mapping[str, Any]) -> Row:
+        name = self.source.name
+        if (name, number) in self._known:
+            raise ValueError(f"{name} row {number} is known to be unusable")
+        row = usable(raw, self.source, f"{name}:{place} (row {number})")
+        if self.check is not None:
+            self.check(row)
+        return row
 
     def _skip(self, number: int, error: Exception) -> None:
         log.warning("skipped %s", self._known.add(self.source.name, number, error))
@@ -266,12 +282,21 @@ class Kinds:
             self._cycles[kind] = _cycle([source.weight for source in chosen])
 
     def row(self, kind: str, place: int) -> Row:
-        """Return the row at a place of a kind's order."""
+        """Return the row at a place of a kind's order; see `Reader.row`."""
+        reader, inner = self._at(kind, place)
+        return reader.row(inner)
+
+    def begin(self, kind: str, place: int) -> Callable[[], Row]:
+        """Read what stands at a place of a kind's order, and return what decodes it; see `Reader.begin`."""
+        reader, inner = self._at(kind, place)
+        return reader.begin(inner)
+
+    def _at(self, kind: str, place: int) -> tuple[Reader, int]:
+        """Return the source whose turn it is at a place of a kind's order, and the place in its own."""
         cycle = self._cycles[kind]
         rounds, within = divmod(place, len(cycle))
         which = int(cycle[within])
-        inner = rounds * int((cycle == which).sum()) + int((cycle[:within] == which).sum())
-        return self._readers[kind][which].row(inner)
+        return self._readers[kind][which], rounds * int((cycle == which).sum()) + int((cycle[:within] == which).sum())
 
     def skipped(self) -> dict[str, list[str]]:
         """Return the unusable rows met so far, by source."""

@@ -49,6 +49,7 @@ from jfeval.models.training.objectives import AlignmentHead
 from jfeval.models.training.part import Part
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.recipe import Recipe
+from jfeval.models.training.samples import SAMPLES_FILE, draw_samples, samples_file
 from jfeval.models.training.skipped import SKIPPED_FILE, Skipped
 from jfeval.models.training.snapshots import checkpoints, companion, load_checkpoint, plain_processor
 from jfeval.models.training.sources import SOURCES_FILE, read_settings
@@ -57,7 +58,6 @@ from jfeval.models.training.stream import PackedObjective, StreamMixture
 log = logging.getLogger(__name__)
 
 HEAD_FILE = "alignment_head.safetensors"
-SAMPLES_FILE = "samples.png"
 
 
 def assemble(settings: StageSettings, part: Part) -> JanusFlow:
@@ -116,15 +116,18 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     objective = build(model, head, target, vae, processor, settings, part)
     pipeline, scored = JanusFlowPipeline(model, processor, vae), part.evaluate
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
-    if evaluate is not None:
+    draw = None
+    if settings.sample_every and settings.sample_prompts:
+        draw = settings.sample_every, lambda step: draw_sample_prompts(pipeline, settings, part.folder / samples_file(step))
+    if evaluate is not None or draw is not None:
         vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
-    if part.ranks.size > 1 and evaluate is not None and settings.loop.evaluate_every:
+    if part.ranks.size > 1 and (draw is not None or (evaluate is not None and settings.loop.evaluate_every)):
         raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
     if part.ranks.size > 1 and not streamed:
         _check_kinds(part.name, settings)
     describe = companion(model, part.inputs["tokenizer"] / "tokenizer", part.inputs["vae"] / VAE_FOLDER)
     size = float(sum(p.numel() for p in model.parameters()))
-    options: dict[str, Any] = {"signature": part.hash, "evaluate": evaluate, "companion": describe, "ranks": part.ranks}
+    options: dict[str, Any] = {"signature": part.hash, "evaluate": evaluate, "draw": draw, "companion": describe, "ranks": part.ranks}
     result = fit(part.name, objective, settings.loop, part.folder, **options)
     found = together(part.ranks.gather(objective.found()))
     vae.to("cpu")  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -136,7 +139,7 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
         if head is not None:
             save_file(head.state_dict(), part.folder / HEAD_FILE)
         if settings.sample_prompts:
-            draw_samples(pipeline, settings, part.folder / SAMPLES_FILE)
+            draw_sample_prompts(pipeline, settings, part.folder / SAMPLES_FILE)
     samples = settings.mixture.samples(settings.loop.steps, settings.loop.accumulate)
     log.info("%s learned from %s", part.name, ", ".join(f"{n} {kind} ({n / sum(samples):.2%})" for kind, n in samples._asdict().items()))
     seen = {f"{kind}_samples": float(n) for kind, n in samples._asdict().items()}
@@ -324,12 +327,7 @@ def stage_processor(tokenizer: Path, model: JanusFlow) -> Processor:
     return plain_processor(tokenizer / "tokenizer", model)
 
 
-def draw_samples(pipeline: JanusFlowPipeline, settings: StageSettings, path: Path, columns: int = 4, scale: int = 3) -> None:
-    """Draw every sample prompt ``columns`` times, a row each, as one PNG."""
-    strips = []
-    for row, prompt in enumerate(settings.sample_prompts):
-        images = pipeline.draw([prompt] * columns, [row * columns + k for k in range(columns)], settings.sampler)
-        strips.append(np.concatenate([np.asarray(image) for image in images], axis=1))
-    from PIL import Image
-
-    Image.fromarray(np.concatenate(strips).repeat(scale, 0).repeat(scale, 1)).save(path)
+def draw_sample_prompts(pipeline: JanusFlowPipeline, settings: StageSettings, path: Path) -> Path:
+    """Draw the stage's sample prompts; see `draw_samples`."""
+    with torch.compiler.set_stance("force_eager"):  # prompts have many lengths, each of which would be compiled
+        return draw_samples(settings.sample_prompts, lambda prompts, seeds: pipeline.draw(prompts, seeds, settings.sampler), path)

@@ -6,6 +6,7 @@ an ablation that leaves a kind out sees the rest as it was.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
+from jfeval.cores import available_cores
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import JanusFlowConfig
 from jfeval.models.janusflow.model import JanusFlow
@@ -28,7 +30,7 @@ from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forw
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.rows import Row
 from jfeval.models.training.skipped import Skipped
-from jfeval.models.training.sources import Kinds, SourcesSettings
+from jfeval.models.training.sources import UNUSABLE, Kinds, SourcesSettings
 
 
 def random_square(image: Image.Image, side: int, rng: np.random.Generator) -> Tensor:
@@ -60,8 +62,16 @@ def shortened_prompt(caption: str, processor: Processor, limit: int) -> list[int
     return ids
 
 
+MOST_WORKERS = 16
+"""Threads that decode where their number is not given."""
+
+
 class StreamMixture:
-    """Draws packed batches; the next one is made in a worker thread while the model learns from this one."""
+    """Draws packed batches; the next one is made beside the model, while it learns from this one.
+
+    One thread reads rows in their order, and `MixtureSettings.workers` threads decode and cut their images: Pillow lets go of Python's
+    lock meanwhile. What comes out does not depend on their number.
+    """
 
     def __init__(
         self,
@@ -103,6 +113,8 @@ class StreamMixture:
         self.kinds = Kinds(sources, seed=seed, kinds=wanted, check=self.fits, known=known)
         self.schedule = settings.schedule(accumulate)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        workers = settings.workers or min(available_cores(), MOST_WORKERS)
+        self._decoders = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="images")
         self._ahead: dict[int, Future[PackedBatch]] = {}
         self._stride = stride
 
@@ -121,13 +133,25 @@ class StreamMixture:
         """Draw, decode and pack the samples of one step."""
         start, counts = self.schedule.before(step)._asdict(), self.schedule.counts(step)._asdict()
         wanted = [kind for kind in ("generation", "understanding", "text") if kind not in self.settings.leave_out]
-        pieces = [self.piece(kind, place) for kind in wanted for place in range(start[kind], start[kind] + counts[kind])]
+        places = [(kind, place) for kind in wanted for place in range(start[kind], start[kind] + counts[kind])]
+        begun = [self._decoders.submit(self._made, *at, self.kinds.begin(*at)) for at in places]
+        pieces = [self._finished(made, *at) for made, at in zip(begun, places, strict=True)]
         scale = self.schedule.scale(step)
         return pack(pieces, self.settings.pack_to, self.processor.pad_id, isolate=self.settings.isolate, scale=scale)
 
     def piece(self, kind: str, place: int) -> Piece:
-        """Return one sample as tokens."""
-        row = self.kinds.row(kind, place)
+        """Return one sample as tokens; where its row cannot be used, that of the next one."""
+        return self._made(kind, place, partial(self.kinds.row, kind, place))
+
+    def _finished(self, made: Future[Piece], kind: str, place: int) -> Piece:
+        """Wait for a sample; where its row cannot be used, note that and take the next one, in the order of places."""
+        try:
+            return made.result()
+        except UNUSABLE:
+            return self.piece(kind, place)
+
+    def _made(self, kind: str, place: int, read: Callable[[], Row]) -> Piece:
+        row = read()
         rng = np.random.default_rng([self.seed, KINDS.index(kind), place])
         if kind == "text":
             return self._text(row)

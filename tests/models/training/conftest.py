@@ -44,7 +44,7 @@ parts:
     kind: stage
     inputs: {{data: data, vae: vae, latents: latents, tokenizer: tokenizer, start: stage1}}
     settings:
-      {{mixture: {{generation: 4, understanding: 2, text: 2, {LONG}}}, loop: {MUON}, sample_prompts: [a red square],
+      {{mixture: {{generation: 4, understanding: 2, text: 2, {LONG}}}, loop: {MUON}, sample_prompts: [a red square], sample_every: 2,
       sampler: {{num_steps: 2, guidance_scale: 2.0}}}}
   - {{name: export, kind: export, inputs: {{start: stage2, tokenizer: tokenizer, vae: vae}}}}
 """

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 import jfeval
 from jfeval.cli_train import export, watch
@@ -240,6 +241,9 @@ def test_the_console_line_and_tensorboard(monkeypatch, tmp_path):
         def add_scalar(self, key, value, step):
             written.append((key, value, step))
 
+        def add_image(self, key, pixels, step, dataformats):
+            written.append((key, pixels.shape, step, dataformats))
+
         def close(self):
             written.append("closed")
 
@@ -250,6 +254,9 @@ def test_the_console_line_and_tensorboard(monkeypatch, tmp_path):
     with display("toy", settings, tmp_path / "log.jsonl", 2) as shown:
         shown.update(3, {"loss": 0.5, "rate": 0.1}, Size(8, 1000))
         shown.update(4, {"loss": 0.25, "rate": 0.1}, Size(8, 1000))
+        Image.new("RGB", (6, 4)).save(tmp_path / "samples-00000004.png")
+        shown.picture(4, tmp_path / "samples-00000004.png")
+    assert ("samples", (4, 6, 3), 4, "HWC") in written
     assert lines[-1].startswith("toy 4/4  loss 0.25  samples/s ")
     assert all(word in lines[-1] for word in ("tokens/s", "memory GiB", "steps/s", "s left"))
     assert "MFU" not in "".join(lines)  # nothing was counted

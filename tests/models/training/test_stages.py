@@ -57,7 +57,10 @@ def test_measurements_and_samples_are_kept(made):
     results = json.loads((made / "stage2" / "done.json").read_text())["results"]
     assert {"loss", "flow", "repa", "answers", "text"} <= results.keys()
     assert -1 <= results["repa"] <= 1
-    assert Image.open(made / "stage2" / "samples.png").size == (4 * 16 * 3, 16 * 3)
+    drawn = [np.asarray(Image.open(made / "stage2" / name)) for name in ("samples-00000002.png", "samples.png")]
+    assert [picture.shape for picture in drawn] == [(16 * 3, 4 * 16 * 3, 3)] * 2
+    assert np.abs(drawn[0].astype(int) - drawn[1]).max() > 0  # of the model as it was then
+    assert not (made / "stage2" / "samples-00000003.png").exists()
     assert (made / "stage2" / "alignment_head.safetensors").is_file()
 
 

@@ -1,6 +1,7 @@
 """A stage on packed data sources, from files to a model, and exactly resumed."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from PIL import Image
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow
+from jfeval.models.training import rows
 from jfeval.models.training.data import Question
 from jfeval.models.training.making import train
 from jfeval.models.training.mixture import MixtureSettings
 from jfeval.models.training.objectives import FlowSettings
 from jfeval.models.training.ratios import Phase
 from jfeval.models.training.rows import Row
-from jfeval.models.training.sources import read_settings
+from jfeval.models.training.sources import SourcesSettings, read_settings
 from jfeval.models.training.stages import stage_processor
 from jfeval.models.training.stream import StreamMixture, shortened_prompt
 
@@ -162,3 +164,37 @@ def test_prompts_are_dropped_at_the_stated_rate(made, whole):
 def test_given_parts_of_another_size_are_refused(recipe, tmp_path):
     with pytest.raises(UserError, match=r"hidden_size 16 instead of 32"):
         train(recipe, tmp_path, only=["lm"], overrides=["lm.language.hidden_size=32"])
+
+
+def test_rows_that_cannot_be_used_are_replaced_alike_whatever_the_number_of_threads(made, whole, tiny, tmp_path):
+    def spoil(rows):
+        for number in (0, 2, 3):
+            rows[number]["image"]["bytes"] = b"no picture"
+
+    scenes = tiny.write_world(tmp_path / "world", train=12, test=4, change=spoil) / "scenes"
+    sources = SourcesSettings(sources=[{"name": "drawn", "kind": "generation", "path": str(scenes)}], max_skipped=20)
+    model = JanusFlow.from_pretrained(whole / "stage1")
+    processor = stage_processor(made / "tokenizer", model)
+
+    def made_by(workers):
+        settings = MixtureSettings(generation=8, understanding=0, text=0, pack_to=200, prompt_tokens=80, workers=workers)
+        return StreamMixture(sources, processor, model.config, settings, FlowSettings(), seed=0)
+
+    alone, many, plain = made_by(1), made_by(7), made_by(1)
+    for step in range(3):
+        one, other = alone.make(step), many.make(step)
+        pieces = [plain.piece("generation", place).id for place in range(8 * step, 8 * step + 8)]  # read one by one
+        assert sorted(one.ids) == sorted(other.ids) == sorted(pieces)
+        assert torch.equal(one.drawn_pixels, other.drawn_pixels)
+        assert torch.equal(one.noise, other.noise)
+    noted = [mixture.kinds.skipped()["drawn"] for mixture in (alone, many, plain)]
+    assert noted[0] == noted[1] == noted[2]
+    assert len(noted[0]) == 3
+
+
+def test_images_are_decoded_side_by_side(made, whole, monkeypatch):
+    together = threading.Barrier(4, timeout=30)  # breaks, and the test fails, where fewer than four decode at a time
+    decode = rows._image
+    monkeypatch.setattr(rows, "_image", lambda cell: (together.wait(), decode(cell))[1])
+    settings = {"workers": 4, "phases": (), "batch_size": 0, "generation": 8, "understanding": 0, "text": 0}
+    assert len(mixture(made, whole, **settings).make(0).ids) == 8
