@@ -4,11 +4,16 @@ Source: paper section 3.1. Two details of the published tower differ from transf
 output is every patch token after the final LayerNorm; the attention-pooling head has weights but plays no part.
 """
 
+from typing import Literal, TypeAlias
+
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from jfeval.models.janusflow.config import VisionConfig
 from jfeval.models.janusflow.recompute import Recomputing
+
+Output: TypeAlias = Literal["normed", "unnormed", "penultimate"]
+"""Of the tower: its last block's, after or before the final LayerNorm, or that of the block before."""
 
 
 def siglip_config(config: VisionConfig) -> SiglipVisionConfig:
@@ -33,10 +38,12 @@ class VisionTower(Recomputing):
         super().__init__()
         self.vision_tower = SiglipVisionModel(siglip_config(config))
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode normalised pixels (B, 3, S, S) as features (B, tokens, width)."""
+    def forward(self, pixel_values: Tensor, output: Output = "normed") -> Tensor:
+        """Encode normalised pixels (B, 3, S, S) as features (B, tokens, width); the language model reads the ``normed`` ones."""
         tower = self.vision_tower
         hidden = tower.embeddings(pixel_values)
-        for layer in tower.encoder.layers:
+        blocks = list(tower.encoder.layers)
+        for layer in blocks[:-1] if output == "penultimate" else blocks:
             hidden = self.through(layer, hidden, attention_mask=None)
-        return tower.post_layernorm(hidden[0] if isinstance(hidden, tuple) else hidden)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        return tower.post_layernorm(hidden) if output == "normed" else hidden

@@ -5,6 +5,7 @@ Source: paper section 3.2, equations 2 to 6; Esser et al., arXiv 2403.03206 (tim
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from jfeval.errors import UserError
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch, causal_mask
+from jfeval.models.janusflow.vision import Output
 from jfeval.models.training.checks import below_one, finite, not_negative, positive
 from jfeval.models.training.part import ADDED
 
@@ -36,6 +38,11 @@ class FlowSettings:
     """Language-model block whose outputs are aligned; 0 means a quarter of the depth, as 6 of 24 in the paper."""
     repa_width: int = 0
     """Hidden width of the alignment MLP; 0 means the language model's width. The paper does not state it."""
+    repa_activation: Literal["silu", "gelu"] = field(default="silu", metadata=ADDED)
+    """Between the alignment MLP's layers. The paper does not state it; SiLU is what REPA's own code has, and the language model too."""
+    repa_output: Output = field(default="normed", metadata=ADDED)
+    """Which output of the encoder is aligned to: ``normed``, the patches after its last norm, which is what the language model reads;
+    ``unnormed``, before that norm; ``penultimate``, after the block before the last. The paper does not say."""
     repa_target: Literal["encoder", "contrastive", "random", "shuffled"] = field(default="encoder", metadata=ADDED)
     """Whose features are aligned to. encoder: the model's own understanding encoder, as in the paper. contrastive: the pre-trained encoder
     as it came, frozen, which a model that understands by another encoder must ask for. Controls: random, an encoder of the same size that
@@ -72,10 +79,11 @@ def logit_normal_times(n: int, settings: FlowSettings, generator: torch.Generato
 class AlignmentHead(nn.Module):
     """The 3-layer MLP that maps language-model states to the encoder's width; only training uses it."""
 
-    def __init__(self, width: int, hidden: int, target: int) -> None:
+    def __init__(self, width: int, hidden: int, target: int, activation: Literal["silu", "gelu"] = "silu") -> None:
         super().__init__()
-        self.sizes = (width, hidden, target)
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, target))
+        self.form: tuple[int, int, int, Literal["silu", "gelu"]] = (width, hidden, target, activation)
+        between = {"silu": nn.SiLU, "gelu": nn.GELU}[activation]
+        self.layers = nn.Sequential(nn.Linear(width, hidden), between(), nn.Linear(hidden, hidden), between(), nn.Linear(hidden, target))
 
     def forward(self, states: Tensor) -> Tensor:
         """Map (B, N, D) to (B, N, target)."""
@@ -156,12 +164,17 @@ def shuffled(batch: FlowBatch, positions: int, generator: torch.Generator) -> Fl
     return replace(batch, order=torch.rand(len(batch.t), positions, generator=generator).argsort(dim=1))
 
 
+def aligned_to(encoder: Callable[..., Tensor], settings: FlowSettings) -> Callable[[Tensor], Tensor]:
+    """Return what maps pixels to the features that are aligned to: the output of an encoder that the settings name."""
+    return encoder if settings.repa_output == "normed" else partial(encoder, output=settings.repa_output)
+
+
 def flow_losses(
     model: JanusFlow,
     head: AlignmentHead | None,
     batch: FlowBatch,
     settings: FlowSettings,
-    target: Callable[[Tensor], Tensor] | None = None,
+    target: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the rectified-flow loss ``E ||v(z_t, t) - (x - z_0)||^2`` and the alignment loss of one batch.
 
@@ -182,8 +195,8 @@ def flow_losses(
     if head is None or states is None:
         return flow, flow.new_zeros(())
     with torch.no_grad():
-        known = batch.features if target is None else None
-        features = (target or model.vision_und_enc_model)(batch.pixel_values) if known is None else known
+        known = batch.features if target is None and settings.repa_output == "normed" else None
+        features = aligned_to(target or model.vision_und_enc_model, settings)(batch.pixel_values) if known is None else known
         if batch.order is not None:
             features = features.gather(1, batch.order[..., None].expand_as(features))
     return flow, alignment_loss(head(states), features)

@@ -206,7 +206,7 @@ def from_last_checkpoint(folder: Path, head: AlignmentHead | None) -> tuple[Janu
     """Load what several processes trained, which is divided among them, from the stage's last checkpoint; averaged, as the result is."""
     newest = checkpoints(folder)[-1]
     if head is not None:
-        head = AlignmentHead(*head.sizes)
+        head = AlignmentHead(*head.form)
         stored = {**load_file(newest / "model.safetensors"), **(load_file(newest / EMA_FILE) if (newest / EMA_FILE).is_file() else {})}
         head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in stored.items() if name.startswith("head.")})
     return load_checkpoint(newest), head
@@ -315,7 +315,7 @@ def alignment_head(model: JanusFlow, settings: StageSettings, part: Part) -> Ali
         return None
     width = model.config.language.hidden_size
     with seeded(settings.loop.seed + 1):
-        head = AlignmentHead(width, settings.flow.repa_width or width, model.config.vision.width)
+        head = AlignmentHead(width, settings.flow.repa_width or width, model.config.vision.width, settings.flow.repa_activation)
     before = part.inputs["start"] / HEAD_FILE if "start" in part.inputs else None
     if before is not None and before.is_file():
         fill(head, load_file(before), f"keep flow.repa_width, the width of the alignment MLP in {before}, through all stages")

@@ -25,7 +25,7 @@ from jfeval.models.training.encoders import LatentEncoder
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.kept import Kept, weights_digest
 from jfeval.models.training.mixture import MixtureSettings, dialogue
-from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, alignment_loss, interpolate, velocity_loss
+from jfeval.models.training.objectives import IGNORED, AlignmentHead, FlowSettings, aligned_to, alignment_loss, interpolate, velocity_loss
 from jfeval.models.training.packing import DRAWN, READ, PackedBatch, Piece, forward_packed, pack
 from jfeval.models.training.ratios import KINDS
 from jfeval.models.training.rows import Row
@@ -227,6 +227,8 @@ class PackedObjective(JanusFlowObjective):
         if kept is not None:  # while the model is in one piece
             own = f"{weights_digest(encoder)} {settings.loop.dtype}" if frozen else ""
             aligned = own if target is None else f"{weights_digest(target)} {settings.loop.dtype}"
+            if aligned and settings.flow.repa_output != "normed":
+                aligned += f" {settings.flow.repa_output}"
             self._names = {"latents": weights_digest(vae), "read": own, "aligned": aligned}
 
     def helpers(self) -> Sequence[nn.Module]:
@@ -288,7 +290,8 @@ class PackedObjective(JanusFlowObjective):
 
     @torch.no_grad()
     def _features(self, batch: PackedBatch) -> Tensor:
-        features = self._encoded("aligned", batch.drawn_pixels, self.target or self.model.vision_und_enc_model)
+        encode = aligned_to(self.target or self.model.vision_und_enc_model, self.settings.flow)
+        features = self._encoded("aligned", batch.drawn_pixels, encode)
         return features if batch.order is None else features.gather(1, batch.order[..., None].expand_as(features))
 
     @torch.no_grad()

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from jfeval.errors import UserError
 from jfeval.models.janusflow.config import FlowConfig, JanusFlowConfig, LanguageConfig, VisionConfig
 from jfeval.models.janusflow.model import JanusFlow, PromptBatch
+from jfeval.models.janusflow.vision import VisionTower
 from jfeval.models.training.janusflow_objective import JanusFlowObjective, StageSettings
 from jfeval.models.training.loop import LoopSettings
 from jfeval.models.training.objectives import (
@@ -15,6 +17,7 @@ from jfeval.models.training.objectives import (
     AlignmentHead,
     Conversations,
     FlowSettings,
+    aligned_to,
     alignment_loss,
     autoregressive_loss,
     draw_flow_batch,
@@ -133,6 +136,33 @@ def test_alignment_reads_the_chosen_block_and_spares_the_encoder(model):
     assert layers[2].mlp.down_proj.weight.grad is None  # later blocks play no part
     assert all(p.grad is None for p in model.vision_und_enc_model.parameters())
     assert all(p.grad is not None for p in head.parameters())
+
+
+@pytest.mark.parametrize("output", ["normed", "unnormed", "penultimate"])
+def test_alignment_aims_at_the_chosen_output_of_the_encoder(output):
+    torch.manual_seed(0)
+    tower = VisionTower(VisionConfig(model_name="tiny", image_size=8, patch_size=4, width=8, layers=2, heads=2)).eval()
+    pixels = torch.randn(2, 3, 8, 8)
+    whole = tower.vision_tower(pixels, output_hidden_states=True)
+    expected = {"normed": whole.last_hidden_state, "unnormed": whole.hidden_states[-1], "penultimate": whole.hidden_states[-2]}
+    torch.testing.assert_close(aligned_to(tower, FlowSettings(repa_output=output))(pixels), expected[output])
+    others = [features for name, features in expected.items() if name != output]
+    assert all((features - expected[output]).abs().max() > 0.01 for features in others)
+
+
+def test_the_alignment_loss_uses_that_output_whatever_is_known_of_another(model):
+    head, batch = AlignmentHead(16, 16, 8), flow_batch()
+    known = replace(batch, features=model.vision_und_enc_model(batch.pixel_values).detach())
+    losses = {output: flow_losses(model, head, known, FlowSettings(repa_output=output))[1].item() for output in ("normed", "unnormed")}
+    fresh = {output: flow_losses(model, head, batch, FlowSettings(repa_output=output))[1].item() for output in losses}
+    assert losses == pytest.approx(fresh, abs=1e-6)
+    assert abs(losses["normed"] - losses["unnormed"]) > 1e-4
+
+
+def test_the_alignment_head_has_the_chosen_activation():
+    kinds = {name: [type(layer) for layer in AlignmentHead(4, 4, 4, name).layers][1::2] for name in ("silu", "gelu")}
+    assert kinds == {"silu": [nn.SiLU] * 2, "gelu": [nn.GELU] * 2}
+    assert AlignmentHead(*AlignmentHead(4, 5, 6, "gelu").form).form == (4, 5, 6, "gelu")
 
 
 @pytest.mark.parametrize(("depth", "block"), [(24, 6), (6, 1), (2, 1)])
