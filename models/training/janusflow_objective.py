@@ -58,7 +58,8 @@ class StageSettings:
     """Drawn after the stage into samples.png, to be looked at."""
     sample_every: int = field(default=0, metadata=NO_EFFECT)
     """Updates between drawings of `sample_prompts` while the stage trains, with the averaged weights and the same noise every time, into
-    samples-00001000.png and so on, and onto TensorBoard's page; 0 draws them at the end only. One process."""
+    samples-00001000.png and so on, and onto TensorBoard's page; 0 draws them at the end only, as several
+    processes always do."""
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
     def __post_init__(self) -> None:

@@ -117,11 +117,13 @@ def train_stage(settings: StageSettings, part: Part) -> dict[str, Any]:
     pipeline, scored = JanusFlowPipeline(model, processor, vae), part.evaluate
     evaluate = None if scored is None else lambda step: scored(pipeline, part.name, step)
     draw = None
-    if settings.sample_every and settings.sample_prompts:
+    if settings.sample_every and settings.sample_prompts and part.ranks.size > 1:
+        log.info("%s: a model that is divided among processes cannot draw while it is trained; samples are drawn at the end", part.name)
+    elif settings.sample_every and settings.sample_prompts:
         draw = settings.sample_every, lambda step: draw_sample_prompts(pipeline, settings, part.folder / samples_file(step))
     if evaluate is not None or draw is not None:
         vae.to(part.ranks.device(settings.loop.device))  # pyright: ignore[reportArgumentType, reportCallIssue] - diffusers wraps to()
-    if part.ranks.size > 1 and (draw is not None or (evaluate is not None and settings.loop.evaluate_every)):
+    if part.ranks.size > 1 and evaluate is not None and settings.loop.evaluate_every:
         raise UserError(f"{part.name}: a divided model cannot be evaluated while it is trained; use `jfeval watch` beside the training")
     if part.ranks.size > 1 and not streamed:
         _check_kinds(part.name, settings)
