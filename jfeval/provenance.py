@@ -76,6 +76,10 @@ def code_state() -> JsonObject:
     return told if isinstance(told, dict) else {}
 
 
+_NO_CODE = ":(top,exclude)*-results.csv"
+"""Results of sweeps, which are appended to while the code is as it was committed."""
+
+
 def git_state(folder: Path) -> JsonObject:
     """Return commit, branch and whether files differ from the commit, of the checkout this code runs from; empty outside one."""
     git = shutil.which("git")
@@ -89,7 +93,11 @@ def git_state(folder: Path) -> JsonObject:
     try:
         if ask("ls-files", "--error-unmatch", "__init__.py") is None:  # installed into some other project's tree
             return {}
-        commit, branch, status = ask("rev-parse", "HEAD"), ask("branch", "--show-current"), ask("status", "--porcelain", "-uno")
+        commit, branch, status = (
+            ask("rev-parse", "HEAD"),
+            ask("branch", "--show-current"),
+            ask("status", "--porcelain", "-uno", "--", ":/", _NO_CODE),
+        )
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return {"commit": commit, "branch": branch, "dirty": bool(status)} if commit else {}

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import subprocess
 import sys
 
 import pytest
@@ -65,6 +66,25 @@ def test_git_state_is_of_the_checkout_or_empty(tmp_path, monkeypatch):
     assert provenance.git_state(tmp_path) == {}
     monkeypatch.setattr(provenance.shutil, "which", lambda name: None)
     assert provenance.git_state(tmp_path) == {}
+
+
+def test_results_that_were_appended_to_do_not_change_the_code(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True, capture_output=True)
+
+    code, other = tmp_path / "jfeval", tmp_path / "models"
+    for folder, names in ((code, ("__init__.py",)), (other, ("model.py", "shapes-results.csv"))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("one\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "First")
+    assert not provenance.git_state(code)["dirty"]
+    (other / "shapes-results.csv").write_text("one\ntwo\n")
+    assert not provenance.git_state(code)["dirty"]
+    (other / "model.py").write_text("two\n")
+    assert provenance.git_state(code)["dirty"]
 
 
 def test_an_installed_wheel_tells_the_commit_that_it_was_built_from(tmp_path, monkeypatch):
