@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic
 
+from jfeval.cores import available_cores
 from jfeval.executors import Item, Result, State
 
 ATTEMPTS = 2
@@ -197,8 +198,7 @@ def _end_with_parent() -> None:
 
 def _settle(number: int, of: int) -> None:
     """Share cores and accelerators with the siblings, before anything that counts them is imported."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // of)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // of)))
     if Path("/dev/nvidia1").exists():  # more than one accelerator
         import torch
 
