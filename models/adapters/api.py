@@ -137,7 +137,7 @@ class ApiModel:
             except Exception as error:  # raised below, once the others are done
                 failures.append(self._as_ours(error))
 
-        with ThreadPoolExecutor(max_workers=self.settings.concurrency) as pool:
+        with ThreadPoolExecutor(max_workers=self.settings.concurrency) as pool, self._pace.wanted():
             list(pool.map(carry_out, waiting))
         if failures:
             raise next((error for error in failures if type(error) is UserError), failures[0])

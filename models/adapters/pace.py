@@ -5,7 +5,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
@@ -28,16 +30,32 @@ class Pace:
 
     def __init__(self, per_minute: int) -> None:
         self._gap = 60.0 / per_minute if per_minute else 0.0
-        self._lock, self._next = threading.Lock(), 0.0
+        self._lock, self._next, self._left = threading.Lock(), 0.0, threading.Event()
+
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """While the block runs its requests are wanted: left by an exception (Ctrl-C), it ends all waiting, in whichever thread."""
+        self._left.clear()
+        try:
+            yield
+        except BaseException:
+            self._left.set()
+            raise
 
     def wait(self) -> None:
-        """Return when the next request may begin."""
-        if not self._gap:
-            return
-        with self._lock:
-            begin = max(self._next, time.monotonic())
-            self._next = begin + self._gap
-        time.sleep(max(0.0, begin - time.monotonic()))
+        """Return when the next request may begin.
+
+        Raises:
+            CancelledError: Nobody wants it any more.
+        """
+        seconds = 0.0
+        if self._gap:
+            with self._lock:
+                begin = max(self._next, time.monotonic())
+                self._next = begin + self._gap
+            seconds = begin - time.monotonic()
+        if self._left.wait(max(0.0, seconds)):
+            raise CancelledError
 
     def ask(self, call: Callable[[], T], *, tries: int, again: Callable[[Exception], Mapping[str, str] | None]) -> T:
         """Call until it succeeds; every try is paced.
@@ -49,7 +67,7 @@ class Pace:
                 try would be of no use.
 
         Raises:
-            Exception: What the last try raised.
+            Exception: What the last try raised; the last before nobody wanted it any more, see `wanted`.
         """
         for done in range(1, tries + 1):
             self.wait()
@@ -60,9 +78,10 @@ class Pace:
                 if headers is None or done == tries:
                     raise
                 seconds = pause(done, retry_after(headers))
-            if seconds > _WORTH_A_WORD:
-                log.warning("the server asks for a pause of %.0f seconds before the next try", seconds)
-            time.sleep(seconds)
+                if seconds > _WORTH_A_WORD:
+                    log.warning("the server asks for a pause of %.0f seconds before the next try", seconds)
+                if self._left.wait(seconds):
+                    raise
         raise ValueError(f"tries must be at least 1, not {tries}")
 
 

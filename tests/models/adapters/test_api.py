@@ -2,6 +2,7 @@ import base64
 import contextlib
 import email.utils
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -153,11 +154,33 @@ def test_a_pause_that_the_server_asks_for_is_kept_to(server, monkeypatch):
 
 def test_a_pause_longer_than_the_client_would_wait_is_kept_to(server, monkeypatch):
     slept = []
-    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=slept.append, time=time.time, monotonic=time.monotonic))
+    asked = model(server, monkeypatch)
+    monkeypatch.setattr(asked._pace, "_left", SimpleNamespace(clear=lambda: None, wait=slept.append))
     server.moods, server.retry_after = {"a": ["busy", "broken"]}, "600"
-    assert model(server, monkeypatch).answer(questions("a")) == ["A"]
-    assert len(slept) == 2
-    assert all(600 <= seconds <= 630 for seconds in slept)
+    assert asked.answer(questions("a")) == ["A"]
+    pauses = [seconds for seconds in slept if seconds]
+    assert len(pauses) == 2
+    assert all(600 <= seconds <= 630 for seconds in pauses)
+
+
+def test_ctrl_c_ends_a_long_pause_and_asks_no_more(server, monkeypatch):
+    """Were the pauses slept through, every request would be made twice, one after the other."""
+    server.moods, server.retry_after, server.hold = {text: ["busy"] for text in "abcd"}, "20", 2
+    asked = model(server, monkeypatch, concurrency=2, timeout=60)
+
+    def stop():
+        server.reached.wait(60)
+        server.released.set()
+        while len(server.asked) < 2 or server.at_once:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        asked.answer(questions(*"abcd"))
+    assert len(server.asked) == 2
+    server.moods = {}
+    assert asked.answer(questions("c", "d")) == ["C", "D"]
 
 
 def test_later_tries_keep_to_the_pace_too(server, monkeypatch):
@@ -296,13 +319,12 @@ def test_images_are_drawn(server, monkeypatch):
 def test_requests_begin_evenly_spaced(monkeypatch):
     slept = []
     monkeypatch.setattr(pace.time, "monotonic", lambda: 100.0)
-    monkeypatch.setattr(pace.time, "sleep", slept.append)
-    twice_a_second = pace.Pace(120)
-    for _ in range(3):
-        twice_a_second.wait()
-    assert slept == [0.0, 0.5, 1.0]
-    pace.Pace(0).wait()
-    assert len(slept) == 3
+    for per_minute in (120, 0):
+        paced = pace.Pace(per_minute)
+        monkeypatch.setattr(paced, "_left", SimpleNamespace(wait=slept.append))
+        for _ in range(3):
+            paced.wait()
+    assert slept == [0.0, 0.5, 1.0, 0.0, 0.0, 0.0]
 
 
 def test_the_identity_holds_no_secret(server, monkeypatch):
