@@ -6,8 +6,8 @@ from typing import Literal, Self
 from jfeval.errors import UserError
 from jfeval.models.placing import check_device
 
-Solver = Literal["euler", "midpoint", "heun"]
-EVALUATIONS: dict[Solver, int] = {"euler": 1, "midpoint": 2, "heun": 2}
+Solver = Literal["euler", "midpoint", "heun", "adams"]
+EVALUATIONS: dict[Solver, int] = {"euler": 1, "midpoint": 2, "heun": 2, "adams": 1}
 """Evaluations of the velocity per step; Euler is of first order, the others of second."""
 
 
@@ -27,7 +27,7 @@ class SamplerSettings:
     """s in t = u / (u + s (1 - u)) for evenly spaced u: above 1 more steps fall near the noise, where layout is decided.
     Source: Esser et al., arXiv 2403.03206, equation 23, written for time that rises towards data. The paper's steps are even (1)."""
     solver: Solver = "euler"
-    """euler, as published; midpoint and heun evaluate the velocity twice per step."""
+    """euler, as published; midpoint and heun evaluate the velocity twice per step; adams once, and uses the step before."""
     state_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of latents, times and step sizes; the published script keeps all three in bfloat16."""
 
