@@ -114,7 +114,8 @@ def decode(source: Path, split: str, folder: Path, *, size: int, limit: int | No
                     if len(skipped) > max_skipped:
                         raise UserError(f"more than {max_skipped} bad rows in {source}: {'; '.join(skipped[:3])} ...") from error
                 position += 1
-            table = pa.Table.from_batches([batch]).drop_columns(["image"]).take([local for local, _ in kept])
+            wanted = pa.array([local for local, _ in kept], pa.int64())
+            table = pa.Table.from_batches([batch]).drop_columns(["image"]).take(wanted)
             tables.append(table.append_column("image_row", pa.array([place for _, place in kept], pa.int64())))
             first += batch.num_rows
     images.flush()

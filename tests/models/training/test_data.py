@@ -56,7 +56,8 @@ def test_too_many_bad_rows_stop(tmp_path, tiny):
         decode(world, "train", tmp_path / "out", size=tiny.SIDE, max_skipped=4)
 
 
-def test_limit_keeps_the_first_scenes(world, tmp_path, tiny):
+def test_limit_keeps_the_first_scenes(world, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("jfeval.models.training.decoding.ROWS_PER_READ", 10)
     decode(world, "train", tmp_path / "out", size=tiny.SIDE, limit=15)
     assert Scenes.open_train(tmp_path / "out").ids == [f"train-{i:04d}" for i in range(15)]
 
