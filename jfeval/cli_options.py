@@ -52,6 +52,7 @@ edition_option = click.option("--edition", metavar="NAME", help="official data, 
 seed_option = click.option("--seed", type=int, help="Changes the noise and, in shapes, the prompts.  [default: 0]")
 data_option = click.option("--data", type=FOLDER, help="Local folder of official data.")
 
+title_option = click.option("--title", metavar="TEXT", help="What tables call the model.  [default: its name and what it loads]")
 max_failures_option = click.option("--max-failures", type=float, help="Share of samples that may fail.  [default: 0.01]")
 retry_failed_option = click.option("--retry-failed", is_flag=True, help="Try samples again that failed before.")
 batch_size_option = click.option("--batch-size", type=BatchSize(), metavar="N|auto", help="Images or questions per batch.  [default: 16]")
@@ -66,6 +67,7 @@ benchmark_options = together(
     click.option("--protocol", metavar="NAME", help="Way of scoring.  [default: the benchmark's first]"),
     seed_option,
     data_option,
+    title_option,
     click.option("--out", type=FOLDER, help="Run folder.  [default: one under runs/, named for the settings]"),
     max_failures_option,
     click.option("--overwrite", is_flag=True, help="Start anew: delete what the run folder holds, once the model is loaded."),

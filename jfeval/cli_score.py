@@ -29,28 +29,31 @@ def score(
     """Score a stored run again, or your own images or answers.
 
     A stored run is judged only where that is missing, and needs neither the model nor the benchmark's data. --protocol all scores it
-    under every protocol that its benchmark has and prints them side by side.
+    under every protocol that its benchmark has and prints them side by side; --title says what tables call its model from now on.
 
     \b
     jfeval score runs/seed3 --protocol official
     jfeval score runs/pope --protocol all
+    jfeval score runs/seed3 --title "ours, 5k updates"
     jfeval score --answers mine.jsonl --benchmark pope --edition shapes --out runs/mine
     jfeval score --images my-images --benchmark geneval --edition shapes --seed 3 --out runs/mine
     jfeval score --images grids --benchmark dpg --edition official --data DPG_BENCH --out runs/mine-dpg
     """  # noqa: D301
+    from jfeval.settings import resolve
+
     values = given(options)
     if sum(one is not None for one in (run_folder, images, answers)) != 1:
         raise click.UsageError("Give one of a stored RUN, --images FOLDER and --answers FILE.")
     if run_folder is not None:
-        extra = sorted(set(values) - {"protocol"})
+        extra = sorted(set(values) - {"protocol", "title"})
         if extra or overwrite:
             raise click.UsageError(
-                f"A stored run keeps its own settings: only --protocol can be given, not {', '.join(extra) or 'overwrite'}."
+                f"A stored run keeps its own settings: only --protocol and --title can be given, not {', '.join(extra) or 'overwrite'}."
             )
-        _score_again(run_folder, str(values.get("protocol", "")), report=not no_report)
+        title = resolve(run_settings(), values={"title": values.get("title", "")}).title
+        _score_again(run_folder, str(values.get("protocol", "")), title, report=not no_report)
         return
     from jfeval.registry import load_benchmark
-    from jfeval.settings import resolve
 
     benchmark_overrides = list(values.pop("set_benchmark", ()))
     settings = resolve(run_settings(), values={**values, "model": "folder" if answers is None else "answers"})
@@ -60,10 +63,12 @@ def score(
     evaluate(settings, benchmark, overwrite=overwrite, retry_failed=True, stop_early=False, report=not no_report, load=load)
 
 
-def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
+def _score_again(folder: Path, protocol: str, title: str, *, report: bool) -> None:
+    from dataclasses import replace
+
     from jfeval.baseline import text_only_of
     from jfeval.judging import judge_again
-    from jfeval.locks import single_writer
+    from jfeval.locks import record_held, single_writer
     from jfeval.plan import protocols_of
     from jfeval.registry import load_benchmark
     from jfeval.scoring import score
@@ -84,6 +89,9 @@ def _score_again(folder: Path, protocol: str, *, report: bool) -> None:
             click.echo(f"{len(damaged)} samples have missing or damaged images ({names}); `jfeval run` draws them again", err=True)
 
     stores = [store, *([blind] if (blind := text_only_of(store)) else [])]
+    for one in stores if title else ():
+        with record_held(one.path):
+            one.write_record(replace(one.record(), title=title))
     if protocol == "all":
         from jfeval.summary import print_protocols, verdict_lines
 

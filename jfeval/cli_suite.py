@@ -22,6 +22,7 @@ from jfeval.cli_options import (
     seed_option,
     set_benchmark_option,
     take_engine,
+    title_option,
     together,
     workers_option,
 )
@@ -55,6 +56,7 @@ against_option = click.option(
     click.option("--out", type=FOLDER, help="Folder of the runs and the report.  [default: folders under runs/]"),
     click.option("--limit", type=int, help="Take N samples of each benchmark, spread evenly over its tasks."),
     batch_size_option,
+    title_option,
     max_failures_option,
     retry_failed_option,
     workers_option,
@@ -90,6 +92,7 @@ def suite_command(*, name: str, against: str | None, data: Path | None, retry_fa
     model, place = split_place(common.model)
     checked = model_settings(model, {**common.model_settings, **place, **model_values}, overrides)  # said once, not for every benchmark
     path = getattr(checked, "path", None)
+    common = _titled(common, model, checked)
     against = _against(against, str(path or ""))
     asked = _Asked(
         common=common,
@@ -199,6 +202,12 @@ def _shared_out(overrides: Sequence[str], entries: "Sequence[Entry]") -> dict[st
         for benchmark in takers:
             own[benchmark].append(text)
     return own
+
+
+def _titled(common: "RunSettings", model: str, checked: object) -> "RunSettings":
+    """Give all runs one title, also where each benchmark has a folder of its own."""
+    own = dataclasses.asdict(checked) if checked is not None else {}  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(common, title=dataclasses.replace(common, model=model, model_settings=own).shown)
 
 
 def _against(asked: str | None, place: str) -> str:

@@ -43,6 +43,7 @@ def _begin(store: Store, plan: Plan, model_identity: JsonObject, load_seconds: f
     record = RunRecord(
         name=store.path.resolve().name,
         model=settings.model,
+        title=settings.shown,
         benchmark=settings.benchmark,
         edition=settings.edition,  # pyright: ignore[reportArgumentType]
         protocol=plan.protocol,

@@ -195,6 +195,9 @@ class RunRecord:
     name: str
     """For people; the run folder's name."""
     model: str
+    """Its name among the models of `jfeval list`."""
+    title: str = ""
+    """For people; what tables call the model. Empty in runs that were stored without one: its name."""
     benchmark: str
     edition: Edition
     protocol: str

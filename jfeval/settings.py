@@ -20,6 +20,12 @@ from jfeval.schema import EDITIONS
 
 T = TypeVar("T")
 
+MAX_TITLE = 80
+"""Most characters of a model's title."""
+
+_PLACES = ("path", "model")
+"""Settings of models that name what is loaded or served."""
+
 NO_EFFECT = {"affects_result": False}
 """Metadata of settings that change how something is done but not what comes out: a finished part of a training stays valid when they
 change, and a run goes on in the same folder."""
@@ -44,6 +50,8 @@ class RunSettings:
     """The model's own settings; ``jfeval describe MODEL`` shows them."""
     benchmark_settings: dict[str, Any] = field(default_factory=dict)
     """The benchmark's own settings; ``jfeval describe BENCHMARK`` shows them."""
+    title: str = ""
+    """What tables call the model; empty for its name and what it loads, as in ``llava-1.5-7b-hf (hf)``."""
     protocol: str = ""
     """Way of scoring; empty for the benchmark's first."""
     seed: int = 0
@@ -71,6 +79,17 @@ class RunSettings:
             raise ValueError(f"max_failures must be a share in [0, 1], got {self.max_failures}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in [0, 2**63), got {self.seed}")
+        if len(self.title) > MAX_TITLE or self.title != self.title.strip() or not self.title.isprintable():
+            raise ValueError(f"title must be one line of at most {MAX_TITLE} characters without spaces around it, got {self.title[:100]!r}")
+
+    @property
+    def shown(self) -> str:
+        """What tables call the model: its title, else its name and the last part of the path, hub id or served name that it was given."""
+        if self.title:
+            return self.title
+        places = (str(self.model_settings.get(key) or "") for key in _PLACES)
+        place = next((name for name in (Path(place).name for place in places) if name), "")
+        return f"{place[:MAX_TITLE]} ({self.model})" if place else self.model
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from jfeval.differences import holm, mcnemar, p_value, paired_difference, stratified_difference, verdict
 from jfeval.reports.items import by_item, same_items, verdict_name
+from jfeval.reports.naming import model_words
 from jfeval.reports.status import status
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.tables import Group
@@ -125,7 +126,7 @@ def _compared(pairs: Sequence[Pair]) -> str:
 
 
 def _name(run: Store) -> str:
-    return f"{one_line(run.record().model, 60)} ({one_line(run.path.name, 60)})"
+    return f"{one_line(model_words(run.record()), 60)} ({one_line(run.path.name, 60)})"
 
 
 def _differences(pairs: Sequence[Pair], name: str, title: str) -> Table:

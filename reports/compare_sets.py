@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jfeval.differences import holm, influence_difference, p_value
 from jfeval.errors import UserError
+from jfeval.reports.naming import model_words
 from jfeval.reports.table import Cell, Column, Table
 from jfeval.reports.text import benchmark_label, label, one_line
 from jfeval.schema import Metric, Score
@@ -97,7 +98,7 @@ def _all_have(scores: dict[tuple[str, int], Score]) -> bool:
 
 
 def _name(run: Store) -> str:
-    return f"{one_line(run.record().model, 60)} ({one_line(run.path.name, 60)})"
+    return f"{one_line(model_words(run.record()), 60)} ({one_line(run.path.name, 60)})"
 
 
 def _short(value: object) -> str:

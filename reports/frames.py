@@ -8,7 +8,7 @@ from jfeval.reports.status import status
 from jfeval.schema import ImageRequest
 from jfeval.store import Store
 
-RUN_COLUMNS = ("fingerprint", "model", "benchmark", "edition", "seed", "limit", "status", "complete")
+RUN_COLUMNS = ("fingerprint", "title", "model", "benchmark", "edition", "seed", "limit", "status", "complete")
 METRIC_COLUMNS = (*RUN_COLUMNS, "protocol", "name", "task", "value", "ci_low", "ci_high", "se", "n", "clusters", "headline", "detail")
 SAMPLE_COLUMNS = (*RUN_COLUMNS, "protocol", "sample_id", "task", "cluster", "index", "prompt", "image", "text", "reason", "error")
 
@@ -57,4 +57,5 @@ def _run_columns(store: Store) -> dict[str, object]:
     record = store.record()
     whole = status(record)
     named = {name: getattr(record, name) for name in ("fingerprint", "model", "benchmark", "edition", "seed", "limit")}
+    named["title"] = record.title or record.model
     return {**named, "status": whole.mark or "complete", "complete": whole.complete}

@@ -1,5 +1,6 @@
 """Names of runs that tell them apart."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from jfeval.reports.text import flatten, one_line
@@ -9,11 +10,13 @@ MAX_DIFFERENCES = 6
 """Most settings named for one run; the recipe names all."""
 
 _SHORT = 24
+_HASH, _DIGITS = re.compile("[0-9a-f]{32,64}"), 8
 
 
 def model_words(record: RunRecord) -> str:
-    """Name a run's model, and that it was not shown the images where it was not."""
-    return f"{record.model}, images withheld" if withheld(record) else record.model
+    """Name a run's model by its title, and say that it was not shown the images where it was not."""
+    title = record.title or record.model
+    return f"{title}, images withheld" if withheld(record) else title
 
 
 def withheld(record: RunRecord) -> bool:
@@ -38,11 +41,11 @@ def run_names(records: Sequence[RunRecord]) -> list[str]:
 
 
 def differences(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the dotted keys of the model's identity in which runs of one model differ, short values only.
+    """Return the dotted keys of the model's identity in which runs of one title differ; of values, hashes and short ones only.
 
-    Between models of different names the names say it.
+    Between models of different titles the titles say it.
     """
-    flats = [(record.model, flatten(tree(record.identities.get("model")))) for record in records]
+    flats = [(record.title or record.model, _values(record)) for record in records]
     keys = dict.fromkeys(key for _, flat in flats for key in flat)
     short = [key for key in keys if all(len(flat.get(key, "")) <= _SHORT for _, flat in flats)]
     models = {model for model, _ in flats}
@@ -51,8 +54,15 @@ def differences(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 def difference_words(record: RunRecord, keys: Sequence[str]) -> str:
     """Say a run's values of the keys in which it differs from others."""
-    flat = flatten(tree(record.identities.get("model")))
+    flat = _values(record)
     return ", ".join(f"{key.rpartition('.')[2]} {flat[key]}" for key in keys if key in flat)
+
+
+def _values(record: RunRecord) -> dict[str, str]:
+    """Return a model's identity by dotted keys; hashes come last, by their first digits."""
+    flat = flatten(tree(record.identities.get("model")))
+    hashes = {key: value[:_DIGITS] for key, value in flat.items() if _HASH.fullmatch(value)}
+    return {key: value for key, value in flat.items() if key not in hashes} | hashes
 
 
 def tree(value: object) -> Mapping[str, object]:

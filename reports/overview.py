@@ -50,7 +50,7 @@ def _table(groups: Sequence[Group]) -> Table:
             if metric is not None:
                 cell = replace(metric_cell(metric), standing=standing)
                 _row_for(rows, run.record(), place).cells[place] = cell
-    ordered = sorted(rows.values(), key=lambda row: (-len(row.cells), row.record.model, row.record.seed, row.record.name))
+    ordered = sorted(rows.values(), key=lambda row: (-len(row.cells), model_words(row.record), row.record.seed, row.record.name))
     differing = differences([row.record for row in ordered])
     lines = []
     for row in ordered:

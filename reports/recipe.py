@@ -44,7 +44,9 @@ def _run_facts(store: Store) -> dict[str, str]:
     """Return a run's own settings, its counts and how long it took."""
     record = store.record()
     seconds = [output.seconds for output in store.outputs().values()]
-    facts: dict[str, object] = {name: getattr(record, name) for name in ("model", "benchmark", "edition", "protocol", "seed", "limit")}
+    facts: dict[str, object] = {
+        name: getattr(record, name) for name in ("title", "model", "benchmark", "edition", "protocol", "seed", "limit")
+    }
     facts |= {"batch_size": record.batch_size, "benchmark settings": record.benchmark_settings}
     counts = record.counts
     facts["prompts"] = {"available": counts.available, "asked": counts.asked, "finished": counts.finished, "failed": counts.failed}

@@ -279,4 +279,4 @@ def _rank(store: Store, protocol: str) -> tuple[float, str, int, str, str]:
     record = store.record()
     found = next((metric for metric in store.metrics(protocol) if metric.headline), None)
     value = _LAST if found is None else found.value if found.better == "lower" else -found.value
-    return (value, record.model, record.seed, record.fingerprint, record.name)
+    return (value, model_words(record), record.seed, record.fingerprint, record.name)

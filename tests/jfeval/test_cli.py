@@ -61,6 +61,23 @@ def test_recipe_options_and_set_reach_the_model(registered, tmp_path):
     assert "num_steps: 7" in (tmp_path / "run" / "settings.yaml").read_text()
 
 
+@pytest.mark.parametrize("again", [("run", "--benchmark", "bright", "--model", "painter", "--out"), ("score",)])
+def test_a_finished_run_is_renamed_without_a_picture_drawn_again(registered, stubs, tmp_path, monkeypatch, again):
+    run = tmp_path / "run"
+    assert "painter" in invoke("run", "--benchmark", "bright", "--model", "painter", "--out", run).stdout
+    before = Store.open(run).record()
+    monkeypatch.setattr(stubs.Painter, "generate", lambda *_: pytest.fail("drawn again"))
+    result = invoke(*again, run, "--title", "ours, 5k updates")
+    assert result.exit_code == 0, result.output
+    record = Store.open(run).record()
+    assert (before.title, record.title, record.model) == ("painter", "ours, 5k updates", "painter")
+    assert record.fingerprint == before.fingerprint
+    assert "ours, 5k updates" in result.stdout
+    refused = invoke(*again, run, "--title", "two\nlines")
+    assert refused.exit_code == 2
+    assert "title must be one line" in refused.stderr
+
+
 def test_other_settings_go_to_another_folder_by_default(registered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ("run", "--benchmark", "bright", "--model", "painter")
@@ -143,7 +160,7 @@ def test_score_refuses_options_that_a_stored_run_cannot_take(registered, tmp_pat
     run_bright(tmp_path / "run")
     result = invoke("score", tmp_path / "run", "--seed", 4)
     assert result.exit_code == 2
-    assert "only --protocol can be given, not seed" in result.stderr
+    assert "only --protocol and --title can be given, not seed" in result.stderr
     assert invoke("score").exit_code == 2
     assert "is not a run folder" in invoke("score", tmp_path).stderr
 

@@ -105,6 +105,27 @@ def test_every_run_setting_is_documented():
     assert all(item.doc for item in field_docs(RunSettings))
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, "janusflow-shapes"),
+        ({"model": "hf", "model_settings": {"path": "llava-hf/llava-1.5-7b-hf"}}, "llava-1.5-7b-hf (hf)"),
+        ({"model": "folder", "model_settings": {"path": Path("/out/show-o/")}}, "show-o (folder)"),
+        ({"model": "janusflow", "model_settings": {"path": ""}}, "janusflow"),
+        ({"model": "api", "model_settings": {"model": "gpt-4o", "base_url": ""}}, "gpt-4o (api)"),
+        ({"model": "api", "model_settings": {"model": "gpt-4o"}, "title": "GPT-4o, low detail"}, "GPT-4o, low detail"),
+    ],
+)
+def test_tables_call_a_model_by_its_title_or_by_what_it_loads(settings, shown):
+    assert RunSettings(**settings).shown == shown
+
+
+@pytest.mark.parametrize("title", ["x" * 81, "two\nlines", " spaced", "\x1b[31mred"])
+def test_a_title_is_one_short_line(title):
+    with pytest.raises(ValueError, match="title must be one line"):
+        RunSettings(title=title)
+
+
 def test_the_run_folder_tells_runs_apart():
     assert RunSettings(seed=3).folder == Path("runs/geneval-shapes-janusflow-shapes-seed3")
     assert RunSettings(out=Path("x"), limit=3).folder == Path("x")

@@ -13,6 +13,7 @@ from jfeval.plan import protocols_of
 from jfeval.registry import load_benchmark
 from jfeval.reports.paper import PLACES, printed_as, references
 from jfeval.schema import Metric
+from jfeval.store import Store
 
 
 def invoke(*arguments):
@@ -161,6 +162,7 @@ def test_ready_images_of_a_suite_lie_under_their_benchmarks_name(both, tmp_path)
     lines = [line.split() for line in result.stdout.splitlines()]
     assert any(line[:4] == ["bright", "overall", "kind", "1.000"] for line in lines)
     assert any(line[:3] == ["questions", "not", "applicable"] for line in lines)
+    assert {Store.open(run.parent).record().title for run in (tmp_path / "all").rglob("run.json")} == {"mine (folder)"}
 
 
 def test_the_papers_entries_say_what_they_ask_for():

@@ -21,6 +21,11 @@ def headline(store):
     return next(m for m in store.metrics() if m.headline)
 
 
+def test_models_of_one_name_are_quoted_by_their_titles(make_store):
+    stores = [make_store(prompts=2, model="hf", title=title) for title in ("one (hf)", "two (hf)")]
+    assert [model["name"] for model in model_index(stores)["model-index"]] == ["one (hf)", "two (hf)"]
+
+
 def test_every_form_holds_the_same_numbers(runs, tmp_path):
     wanted = sorted(headline(run).value for run in runs)
     text = export(runs, tmp_path / "a.txt", "table").read_text()

@@ -60,7 +60,19 @@ def test_rows_say_in_which_settings_they_differ(make_store):
     one = make_store(prompts=2, model_identity={"weights": "a" * 64, "recipe": {"guidance_scale": 2.0, "num_steps": 30}})
     two = make_store(prompts=2, seed=1, model_identity={"weights": "b" * 64, "recipe": {"guidance_scale": 4.0, "num_steps": 30}})
     (table,) = leaderboard([one, two])
-    assert {cell.value for cell in column(table, "differs")} == {"guidance_scale 2.0", "guidance_scale 4.0"}
+    assert {cell.value for cell in column(table, "differs")} == {
+        "guidance_scale 2.0, weights aaaaaaaa",
+        "guidance_scale 4.0, weights bbbbbbbb",
+    }
+
+
+def test_a_title_names_the_model_and_the_rest_is_said_of_equal_titles_only(make_store):
+    ours = make_store(prompts=2, model="janusflow", title="ours, no REPA", model_identity={"weights": "a" * 64})
+    theirs = make_store(prompts=2, model="janusflow", model_identity={"weights": "b" * 64})
+    (table,) = leaderboard([ours, theirs])
+    assert {cell.value for cell in column(table, "model")} == {"ours, no REPA", "janusflow"}
+    assert "differs" not in [c.key for c in table.columns]
+    assert {ours.record().title, "janusflow"} == set(metrics_frame([ours, theirs])["title"])
 
 
 def test_task_table_has_a_row_per_task_and_per_total(full_store):
