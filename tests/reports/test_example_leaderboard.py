@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jfeval.benchmarks.shapes.dataset import WorldSize, make
+from jfeval.benchmarks.shapes.world import SMALL
 
 _SPEC = importlib.util.spec_from_file_location("jfeval_test_browser_of_leaderboard", Path(__file__).with_name("browser.py"))
 chromium = importlib.util.module_from_spec(_SPEC)
@@ -43,10 +44,11 @@ def training(tmp_path):
 
 
 def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
+    without = {"model": "janusflow", "title": "The same without REPA"}
     one, two, other = (
-        make_store(prompts=2, model="janusflow"),
-        make_store(prompts=2, seed=1, model="nearest-caption", model_identity={"recipe": {}}),
-        make_store(prompts=2, model="janusflow", benchmark="geneval-heldout"),
+        make_store(prompts=2, **without),
+        make_store(prompts=2, seed=1, title="Picture of the nearest training caption", model_identity={"recipe": {}}),
+        make_store(prompts=2, **without, benchmark="geneval-heldout"),
     )
     out = tmp_path / "docs"
     done = script(one.path, two.path, other.path, "--out", out, "--without-repa", training)
@@ -57,7 +59,7 @@ def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
         assert image.height > 150
         assert len(image.convert("RGB").getcolors(1 << 24)) > 20, "an empty page"
     rows = list(csv.DictReader(io.StringIO((out / "leaderboard.csv").read_text())))
-    first = next(row for row in rows if row["model"] == "janusflow" and row["headline"] == "True")
+    first = next(row for row in rows if row["title"] == "The same without REPA" and row["headline"] == "True")
     headline = next(metric for metric in one.metrics() if metric.headline)
     assert (float(first["value"]), float(first["ci_low"])) == (headline.value, headline.ci_low)
     assert float(first["drawings"]) == 11520
@@ -75,23 +77,28 @@ def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
 def test_a_training_of_another_model_tells_nothing(make_store, training, tmp_path):
     (training / "export" / "model").mkdir(parents=True)
     (training / "export" / "model" / "model.safetensors").write_bytes(b"other weights")
-    store = make_store(prompts=1, model="janusflow-shapes")
+    store = make_store(prompts=1, title="The embedded JanusFlow")
     done = script(store.path, "--out", tmp_path / "docs", "--train", training)
     assert done.returncode == 0, done.stderr
     assert "is not the embedded model" in done.stderr
     page = (tmp_path / "docs" / "leaderboard.md").read_text()
-    assert "| The embedded JanusFlow | janusflow-shapes | – | – | – | its folder is not here |" in page
+    assert "| The embedded JanusFlow | – | – | – | its folder is not here |" in page
 
 
 def test_it_runs_the_systems_that_are_there(tmp_path):
     make(tmp_path / "world", size=WorldSize(train=40, test=1, heldout=1, text=1))
-    options = ("--data", tmp_path / "world", "--runs-in", tmp_path / "runs", "--without-repa", tmp_path / "none", "--limit", 6)
-    names = ("--systems", "nearest-caption", "majority-answer", "janusflow", "--benchmarks", "geneval", "pope")
-    done = script("--out", tmp_path / "docs", *options, *names)
+    make(tmp_path / "small", size=WorldSize(train=40, test=1, heldout=1, text=1), world=SMALL)
+    folders = ("--data", tmp_path / "world", "--small-data", tmp_path / "small", "--runs-in", tmp_path / "runs")
+    options = (*folders, "--without-repa", tmp_path / "none", "--limit", 6)
+    baselines = ("nearest-caption", "majority-answer", "small-nearest-caption")
+    done = script("--out", tmp_path / "docs", *options, "--systems", *baselines, "no-repa", "--benchmarks", "geneval", "pope")
     assert done.returncode == 0, done.stderr
-    assert "left out: The same without REPA" in done.stderr
-    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == ["majority-answer-pope", "nearest-caption-geneval"]
+    assert "left out: The same without REPA (shapes)" in done.stderr
+    made = sorted(folder.name for folder in (tmp_path / "runs").iterdir())
+    assert made == ["majority-answer-pope", "nearest-caption-geneval", "small-nearest-caption-geneval"]
     page = (tmp_path / "docs" / "leaderboard.md").read_text()
-    assert "Left out, because its weights are not there: The same without REPA." in page
+    assert "Left out, because its weights are not there: The same without REPA (shapes)." in page
     assert f"--set data={tmp_path / 'world'} --edition shapes --seed 0" in page
+    assert f"--set data={tmp_path / 'small'} --edition shapes-small --seed 0" in page
+    assert "Trainings, shapes-small edition" in page
     assert "limited" in page
