@@ -7,8 +7,6 @@ from jfeval.errors import UserError
 from jfeval.models.placing import check_device
 
 Solver = Literal["euler", "midpoint", "heun", "adams"]
-EVALUATIONS: dict[Solver, int] = {"euler": 1, "midpoint": 2, "heun": 2, "adams": 1}
-"""Evaluations of the velocity per step; Euler is of first order, the others of second."""
 
 
 @dataclass(frozen=True, kw_only=True)

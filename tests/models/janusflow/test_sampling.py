@@ -8,10 +8,11 @@ from jfeval.errors import UserError
 from jfeval.models.compiling import compiles
 from jfeval.models.janusflow.model import PromptBatch
 from jfeval.models.janusflow.sampling import GuidedVelocity, Stepper, noise, sample
-from jfeval.models.janusflow.settings import EVALUATIONS, SamplerSettings, SystemSettings
+from jfeval.models.janusflow.settings import SamplerSettings, SystemSettings
 
 PAD = 0
 ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "adams": 2}
+EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2, "adams": 1}
 
 
 def integrate(field, z, settings):
