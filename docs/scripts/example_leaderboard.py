@@ -55,6 +55,8 @@ class System:
     """Folder of a trained stage that is exported to ``model`` first; empty where that is there as it is."""
     training: tuple[str, ...] = ()
     """Folders of its training; empty where nothing is trained."""
+    card: str = ""
+    """Where it is told how it was trained, where these folders are not here."""
     kinds: tuple[str, ...] = ()
     """Kinds of the parts that made it, of all those in these folders."""
 
@@ -74,6 +76,7 @@ SYSTEMS = (
         benchmarks=(*DRAWING, *READING),
         weights=str(WEIGHTS),
         training=("{train}",),
+        card="models/shapes/README.md",
         kinds=JANUSFLOW,
     ),
     System(
@@ -355,7 +358,8 @@ def training_table(edition: str, facts: Facts) -> str:
         parts = facts[system.edition, system.title]
         own = [part.parameters for part in parts if part.samples]
         minutes = round(sum(part.seconds for part in parts) / 60) if parts else None
-        words = "; ".join(part.words() for part in parts) or ("nothing is trained" if not system.training else "its folder is not here")
+        untold = (f"see {system.card}" if system.card else "its folder is not here") if system.training else "nothing is trained"
+        words = "; ".join(part.words() for part in parts) or untold
         values = (system.title, max(own, default=None), drawings(parts), minutes, words)
         rows.append(tuple(Cell(value=f"{value:,}" if isinstance(value, int) else value) for value in values))
     notes = ("Parameters are those of the model that is evaluated, without the autoencoder's.",)

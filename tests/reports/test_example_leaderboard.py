@@ -82,7 +82,7 @@ def test_a_training_of_another_model_tells_nothing(make_store, training, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "is not the embedded model" in done.stderr
     page = (tmp_path / "docs" / "leaderboard.md").read_text()
-    assert "| The embedded JanusFlow | – | – | – | its folder is not here |" in page
+    assert "| The embedded JanusFlow | – | – | – | see models/shapes/README.md |" in page
 
 
 def test_it_runs_the_systems_that_are_there(tmp_path):
