@@ -91,7 +91,7 @@ SYSTEMS = (
     ),
     System(
         name="diffusion",
-        title="Diffusion, PixArt-alpha's form",
+        title="Diffusion model (PixArt-alpha form)",
         model="diffusers:{train}/diffusion/pipeline",
         settings=("device=cpu",),
         benchmarks=DRAWING,
@@ -132,7 +132,7 @@ SYSTEMS = (
     ),
     System(
         name="small-diffusion",
-        title="Diffusion, PixArt-alpha's form",
+        title="Diffusion model (PixArt-alpha form)",
         edition=SMALL,
         model="diffusers:{sweep}/shared/diffusion/pipeline",
         settings=("device=cpu",),
