@@ -88,7 +88,7 @@ class RunSettings:
         if self.title:
             return self.title
         places = (str(self.model_settings.get(key) or "") for key in _PLACES)
-        place = next((name for name in (Path(place).name for place in places) if name), "")
+        place = next((name for name in (Path(place).name.removesuffix(".jsonl") for place in places) if name), "")
         return f"{place[:MAX_TITLE]} ({self.model})" if place else self.model
 
     @property

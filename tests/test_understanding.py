@@ -30,7 +30,7 @@ def test_ready_answers_are_scored_under_every_protocol(answers):
     place = answers.parent
     ours = ("--benchmark", "pope", "--edition", "shapes")
     scored = jfeval("score", "--answers", answers, *ours, "--out", "run", "--protocol", "vlmevalkit-head", cwd=place).stdout
-    assert "pope (shapes), model answers, seed 0, protocol vlmevalkit-head" in scored
+    assert "pope (shapes), model mine (answers), seed 0, protocol vlmevalkit-head" in scored
     assert "complete: " in scored
     assert (place / scored.strip().splitlines()[-1]).is_file()
     again = jfeval("score", "run", "--protocol", "all", "--no-report", cwd=place).stdout

@@ -111,6 +111,7 @@ def test_every_run_setting_is_documented():
         ({}, "janusflow-shapes"),
         ({"model": "hf", "model_settings": {"path": "llava-hf/llava-1.5-7b-hf"}}, "llava-1.5-7b-hf (hf)"),
         ({"model": "folder", "model_settings": {"path": Path("/out/show-o/")}}, "show-o (folder)"),
+        ({"model": "answers", "model_settings": {"path": Path("out/mine-1.5.jsonl")}}, "mine-1.5 (answers)"),
         ({"model": "janusflow", "model_settings": {"path": ""}}, "janusflow"),
         ({"model": "api", "model_settings": {"model": "gpt-4o", "base_url": ""}}, "gpt-4o (api)"),
         ({"model": "api", "model_settings": {"model": "gpt-4o"}, "title": "GPT-4o, low detail"}, "GPT-4o, low detail"),
