@@ -335,6 +335,8 @@ def page(runs: Runs, facts: Facts, missing: list[System], places: dict[str, Any]
     ]
     text += [board.to_markdown().strip() for board in overview(runs)]
     text += ["## What was trained, and for how long", "Wall times, with whatever else the machine did meanwhile."]
+    if made and any(s.stage and (s.edition, s.title) in facts for s in SYSTEMS):
+        text += [f"Of the sweep's trainings these are the ones under seed {places['training_seed']}."]
     text += [training_table(edition, facts) for edition in dict.fromkeys(edition for edition, _ in facts)]
     text += ["## Benchmark by benchmark", *(board.to_markdown().strip() for board in runs.leaderboard), "## How each row was made"]
     for system in (s for s in SYSTEMS if (s.edition, s.title) in facts):
