@@ -120,7 +120,7 @@ SYSTEMS = (
             name=f"small-{variant}",
             title=title,
             edition=SMALL,
-            model=f"janusflow:{{runs}}/models/{variant}",
+            model=f"janusflow:{{runs}}/models/{variant}-seed{{training_seed}}",
             settings=AS_SWEPT,
             benchmarks=("geneval", *READING),
             weights=f"{{sweep}}/{variant}-seed{{training_seed}}/stage2",
@@ -246,7 +246,8 @@ def run_all(system: System, places: dict[str, Any], options: argparse.Namespace)
     if system.stage:
         model = system.model.partition(":")[2].format(**places)
         texts = str(options.sweep / "shared" / "tokenizer" / "tokenizer")
-        call("checkpoint", "export", system.stage.format(**places), "--tokenizer", texts, "--out", model)
+        if not Path(model).exists():
+            call("checkpoint", "export", system.stage.format(**places), "--tokenizer", texts, "--out", model)
     folders = []
     for benchmark in (name for name in system.benchmarks if name in options.benchmarks):
         folder = options.runs_in / f"{system.name}-{benchmark}"
