@@ -230,6 +230,11 @@ class RunRecord:
     """UTC, ISO 8601; empty while unfinished."""
 
     @property
+    def shown(self) -> str:
+        """What tables call the model."""
+        return self.title or self.model
+
+    @property
     def identities(self) -> dict[str, JsonObject]:
         """What the run depends on: ``model`` (with its recipe), ``data`` and, once judged, ``judge``."""
         named = {"model": self.model_identity, "data": self.data_identity, "judge": self.judge_identity}

@@ -11,7 +11,7 @@ _QUOTED = 100
 
 def heading(record: RunRecord) -> str:
     """Return one line that says what was measured."""
-    return f"{record.benchmark} ({record.edition}), model {record.title or record.model}, seed {record.seed}, protocol {record.protocol}"
+    return f"{record.benchmark} ({record.edition}), model {record.shown}, seed {record.seed}, protocol {record.protocol}"
 
 
 def recipe(record: RunRecord) -> str:

@@ -131,7 +131,7 @@ def _name(record: RunRecord, name: str) -> str:
 
 def _title(records: Sequence[RunRecord]) -> str:
     """Name the page."""
-    models = list(dict.fromkeys(one_line(record.title or record.model, 80) for record in records))
+    models = list(dict.fromkeys(one_line(record.shown, 80) for record in records))
     names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
     return names if len(records) == 1 else f"{names}: {len(records)} runs"
 

@@ -88,7 +88,7 @@ def _settings(run: Store) -> dict[str, str]:
     """Return what may vary in a sweep: the model's name, its recipe, and the seed."""
     record = run.record()
     recipe = {key: value for key, value in flatten(record.model_identity).items() if key not in _NOT_SETTINGS and len(value) <= 24}
-    return {"model": record.title or record.model, **recipe, "seed": str(record.seed)}
+    return {"model": record.shown, **recipe, "seed": str(record.seed)}
 
 
 def _number(text: str | None) -> float | None:

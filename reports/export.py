@@ -92,7 +92,7 @@ def model_index(stores: Sequence[Store]) -> dict[str, Any]:
             record = run.record()
             if status(record).complete:
                 result = _result(record, run.metrics(group.protocol), group.protocol, drawn=draws(run))
-                by_model.setdefault(one_line(record.title or record.model, 200), []).append(result)
+                by_model.setdefault(one_line(record.shown, 200), []).append(result)
     if not by_model:
         raise UserError("none of these runs is whole, and a model card must not quote limited, partial or failed runs")
     return {"model-index": [{"name": name, "results": results} for name, results in by_model.items()]}

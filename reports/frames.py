@@ -57,5 +57,5 @@ def _run_columns(store: Store) -> dict[str, object]:
     record = store.record()
     whole = status(record)
     named = {name: getattr(record, name) for name in ("fingerprint", "model", "benchmark", "edition", "seed", "limit")}
-    named["title"] = record.title or record.model
+    named["title"] = record.shown
     return {**named, "status": whole.mark or "complete", "complete": whole.complete}

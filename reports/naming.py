@@ -15,8 +15,7 @@ _HASH, _DIGITS = re.compile("[0-9a-f]{32,64}"), 8
 
 def model_words(record: RunRecord) -> str:
     """Name a run's model by its title, and say that it was not shown the images where it was not."""
-    title = record.title or record.model
-    return f"{title}, images withheld" if withheld(record) else title
+    return f"{record.shown}, images withheld" if withheld(record) else record.shown
 
 
 def withheld(record: RunRecord) -> bool:
@@ -45,7 +44,7 @@ def differences(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
     Between models of different titles the titles say it.
     """
-    flats = [(record.title or record.model, _values(record)) for record in records]
+    flats = [(record.shown, _values(record)) for record in records]
     keys = dict.fromkeys(key for _, flat in flats for key in flat)
     short = [key for key in keys if all(len(flat.get(key, "")) <= _SHORT for _, flat in flats)]
     models = {model for model, _ in flats}

@@ -51,14 +51,24 @@ class System:
     benchmarks: tuple[str, ...]
     weights: str
     """What must be there."""
-    stage: str = ""
-    """Folder of a trained stage that is exported to ``model`` first; empty where that is there as it is."""
+    stage: bool = False
+    """Whether the weights are a trained stage, which is exported to ``model`` first."""
     training: tuple[str, ...] = ()
     """Folders of its training; empty where nothing is trained."""
     card: str = ""
     """Where it is told how it was trained, where these folders are not here."""
     kinds: tuple[str, ...] = ()
     """Kinds of the parts that made it, of all those in these folders."""
+
+
+def baselines(data: str, *, drawing: tuple[str, ...], edition: str = FULL, prefix: str = "") -> tuple[System, System]:
+    """Return what looks the training data up: pictures by caption, answers by question."""
+    alike = {"edition": edition, "settings": (f"data={data}",), "weights": f"{data}/scenes"}
+    pictures, answers = "Picture of the nearest training caption", "Most frequent answer to the nearest training question"
+    return (
+        System(name=f"{prefix}nearest-caption", title=pictures, model="nearest-caption", benchmarks=drawing, **alike),
+        System(name=f"{prefix}majority-answer", title=answers, model="majority-answer", benchmarks=READING, **alike),
+    )
 
 
 JANUSFLOW = ("vae", "contrastive", "lm", "stage")
@@ -99,22 +109,7 @@ SYSTEMS = (
         training=("{train}",),
         kinds=("vae", "diffusion"),
     ),
-    System(
-        name="nearest-caption",
-        title="Picture of the nearest training caption",
-        model="nearest-caption",
-        settings=("data={data}",),
-        benchmarks=DRAWING,
-        weights="{data}/scenes",
-    ),
-    System(
-        name="majority-answer",
-        title="Most frequent answer to the nearest training question",
-        model="majority-answer",
-        settings=("data={data}",),
-        benchmarks=READING,
-        weights="{data}/scenes",
-    ),
+    *baselines("{data}", drawing=DRAWING),
     *(
         System(
             name=f"small-{variant}",
@@ -124,7 +119,7 @@ SYSTEMS = (
             settings=AS_SWEPT,
             benchmarks=("geneval", *READING),
             weights=f"{{sweep}}/{variant}-seed{{training_seed}}/stage2",
-            stage=f"{{sweep}}/{variant}-seed{{training_seed}}/stage2",
+            stage=True,
             training=("{sweep}/shared", f"{{sweep}}/{variant}-seed{{training_seed}}"),
             kinds=JANUSFLOW,
         )
@@ -141,24 +136,7 @@ SYSTEMS = (
         training=("{sweep}/shared",),
         kinds=("vae", "diffusion"),
     ),
-    System(
-        name="small-nearest-caption",
-        title="Picture of the nearest training caption",
-        edition=SMALL,
-        model="nearest-caption",
-        settings=("data={small_data}",),
-        benchmarks=("geneval",),
-        weights="{small_data}/scenes",
-    ),
-    System(
-        name="small-majority-answer",
-        title="Most frequent answer to the nearest training question",
-        edition=SMALL,
-        model="majority-answer",
-        settings=("data={small_data}",),
-        benchmarks=READING,
-        weights="{small_data}/scenes",
-    ),
+    *baselines("{small_data}", drawing=("geneval",), edition=SMALL, prefix="small-"),
 )
 
 
@@ -247,7 +225,7 @@ def run_all(system: System, places: dict[str, Any], options: argparse.Namespace)
         model = system.model.partition(":")[2].format(**places)
         texts = str(options.sweep / "shared" / "tokenizer" / "tokenizer")
         if not Path(model).exists():
-            call("checkpoint", "export", system.stage.format(**places), "--tokenizer", texts, "--out", model)
+            call("checkpoint", "export", system.weights.format(**places), "--tokenizer", texts, "--out", model)
     folders = []
     for benchmark in (name for name in system.benchmarks if name in options.benchmarks):
         folder = options.runs_in / f"{system.name}-{benchmark}"
@@ -305,7 +283,7 @@ def drawings(parts: list[Trained]) -> int | None:
 
 def row_of(record: RunRecord) -> tuple[str, str]:
     """Return the edition and the title that a run stands under."""
-    return record.edition, record.title or record.model
+    return record.edition, record.shown
 
 
 def table(runs: Runs, facts: Facts) -> str:
