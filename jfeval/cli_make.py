@@ -88,12 +88,13 @@ def train(
     """Train every part of a model from random weights.
 
     Stopped, the same command continues, on any number of processes. With --benchmark, stages score themselves every loop.evaluate_every
-    updates; `jfeval report OUT/STAGE/runs/*` draws the learning curve.
+    updates; `jfeval report OUT/STAGE/runs/*` draws the learning curve. threads=N takes so many cores, so that trainings run side by side.
 
     \b
     jfeval train --recipe shapes
     jfeval train --recipe shapes --only vae vae.loop.steps=500
     jfeval train --recipe shapes --benchmark geneval --limit 60 stage2.loop.evaluate_every=500
+    jfeval train --recipe shapes-diffusion threads=1
     jfeval train --recipe paper --dry-run
     torchrun --nproc-per-node 8 -m jfeval train --recipe paper
     """  # noqa: D301

@@ -129,7 +129,7 @@ def train(
         recipe: A name (``shapes``) or a YAML file.
         out: Where the parts are written.
         only: Names of the parts to make; empty for all. Their inputs must be finished.
-        overrides: ``part.key=value``.
+        overrides: ``part.key=value``, or ``threads=N``.
         prepare: World name to a function that writes its data, used where the data folder holds none.
         evaluate: Scores a stage's live pipeline; see `Part.evaluate`.
         dry_run: Say what would be made, and make nothing.

@@ -2,7 +2,7 @@
 
 A recipe is a YAML file::
 
-    threads: 0                 # 0 takes every core
+    threads: 0                 # 0 takes every core; threads=1 on the command line lets trainings run side by side
     parts:
       - {name: data, kind: data, settings: data.yaml}
       - {name: vae, kind: vae, inputs: [data], settings: vae.yaml}
@@ -135,7 +135,7 @@ def recipe_path(recipe: str | Path) -> Path:
 
 
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; `overrides` are ``part.key=value``.
+    """Read and check a recipe; `overrides` are ``part.key=value``, or ``threads=N``.
 
     Raises:
         UserError: for anything that is not as the format says, before any training starts.
@@ -150,15 +150,21 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not entries or len(set(names)) != len(names) or not all(n.isidentifier() for n in names):
         raise UserError(f"{path}: parts need distinct names of letters, digits and '_'; found {names}")
     by_part: dict[str, list[str]] = {name: [] for name in names}
+    threads = raw.get("threads", 0)
     for override in overrides:
+        if override.startswith("threads="):
+            threads = override.removeprefix("threads=")
+            continue
         part, dot, rest = override.partition(".")
         if not dot or "=" not in rest:
-            raise UserError(f"override {override!r} must look like part.key=value")
+            raise UserError(f"override {override!r} must look like part.key=value, or threads=N")
         if part not in by_part:
             raise unknown("part", part, names)
         by_part[part].append(rest)
     parts = [_plan(entry, path, names[:i], by_part[names[i]]) for i, entry in enumerate(entries)]
-    return Recipe(parts=tuple(parts), threads=int(raw.get("threads", 0)))
+    if not str(threads).isdecimal():
+        raise UserError(f"{path.name}: threads must be a whole number, 0 for one per core; found {threads!r}")
+    return Recipe(parts=tuple(parts), threads=int(threads))
 
 
 def _plan(entry: Mapping[str, Any], path: Path, earlier: Sequence[str], overrides: Sequence[str]) -> PartPlan:

@@ -135,6 +135,17 @@ def test_a_part_made_anew_invalidates_what_was_made_from_it(plan, tmp_path):
         train(plan, tmp_path / "out", overrides=["first.word=z"])
 
 
+def test_threads_can_be_given(plan):
+    assert load_recipe(plan).threads == 1
+    assert load_recipe(plan, ["threads=3", "first.word=z"]).threads == 3
+    for wrong in ("-1", "two", ""):
+        with pytest.raises(UserError, match=f"threads must be a whole number, 0 for one per core; found '{wrong}'"):
+            load_recipe(plan, [f"threads={wrong}"])
+    plan.write_text(plan.read_text().replace("threads: 1", "threads: many"))
+    with pytest.raises(UserError, match="threads must be a whole number"):
+        load_recipe(plan)
+
+
 def test_a_dry_run_makes_nothing(plan, tmp_path):
     train(plan, tmp_path / "out", dry_run=True)
     assert MADE == []
