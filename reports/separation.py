@@ -14,8 +14,8 @@ Standing: TypeAlias = Literal["", "best", "near"]
 """``near``: not separated from the best one."""
 
 NOTE = (
-    "● best of its column, ○ not separated from it: the 95 % interval of the difference holds zero. Paired item by item where both runs "
-    "saw the same items and the number is a mean over them; else taken as independent, which separates less."
+    "● best of its column, where not all are equal; ○ not separated from it: the 95 % interval of the difference holds zero. Paired item "
+    "by item where both runs saw the same items and the number is a mean over them; else taken as independent, which separates less."
 )
 _Z = 1.959963984540054
 _SAME = 1e-9
@@ -37,10 +37,10 @@ class Standings:
         self._scores: dict[int, Mapping[Key, Score]] = {}
 
     def of(self, column: Column) -> list[Standing]:
-        """Return each run's standing in one number; all empty where fewer than two can be ranked by it."""
+        """Return each run's standing in one number; all empty where fewer than two can be ranked by it, or all are equal."""
         found: list[Standing] = [""] * len(column)
         known = {i: m for i, m in enumerate(column) if m is not None and self._ranked[i] and math.isfinite(m.value)}
-        if len(known) < 2 or any(m.better == "neither" for m in known.values()):
+        if len({m.value for m in known.values()}) < 2 or any(m.better == "neither" for m in known.values()):
             return found
         sign = -1 if any(metric.better == "lower" for metric in known.values()) else 1
         best = max(known, key=lambda i: (sign * known[i].value, -i))

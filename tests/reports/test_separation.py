@@ -48,6 +48,7 @@ def test_pairing_tells_apart_what_intervals_alone_do_not(make_store):
 
 def test_equal_values_are_equally_good(make_store):
     assert of(make_store, [0.5, 0.5, 0.1], se=0.01) == ["best", "best", ""]
+    assert of(make_store, [0.0, 0.0], better="lower", se=None) == ["", ""], "nobody is best where nobody is worse"
 
 
 def test_one_run_alone_is_not_best_and_limited_runs_are_not_ranked(make_store):
