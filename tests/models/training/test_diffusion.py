@@ -28,11 +28,10 @@ from jfeval.models.training.diffusion import (
 from jfeval.models.training.latents import LATENTS_FILE
 from jfeval.models.training.loop import LoopSettings, PausedError
 from jfeval.models.training.making import train
-from jfeval.models.training.recipe import CONFIGS, load_recipe
+from jfeval.models.training.recipe import load_recipe
 from jfeval.models.training.tokenizer import load_tokenizer
 from jfeval.schema import ImageJob
 
-SWEEP = CONFIGS / "ablations" / "shapes" / "recipe.yaml"
 LOOP = {"steps": 4, "learning_rate": 1e-2, "warmup": 1, "dtype": "float32", "ema": 0.5, "optimizer": "muon", "checkpoint_minutes": 0.0}
 SIZES = {"width": 16, "layers": 2, "heads": 2, "text": {"width": 16, "layers": 1, "heads": 2, "mlp": 16}, "prompt_tokens": 60}
 PART = {
@@ -273,7 +272,7 @@ def test_what_does_not_fit_the_data_is_refused(objective):
         objective.batch(0, StepRng(0, 0))
 
 
-@pytest.mark.parametrize(("recipe", "beside"), [("shapes-diffusion", "shapes"), ("shapes-small-diffusion", SWEEP)])
+@pytest.mark.parametrize(("recipe", "beside"), [("shapes-diffusion", "shapes"), ("shapes-short", "shapes-short")])
 def test_the_recipe_shows_as_many_pictures_as_the_janusflow_beside_it(recipe, beside):
     own = {plan.name: plan for plan in load_recipe(recipe).parts}
     other = {plan.name: plan for plan in load_recipe(beside).parts}

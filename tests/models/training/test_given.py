@@ -3,13 +3,18 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from jfeval.benchmarks.scorers.contrastive import EMBEDDED
 from jfeval.errors import UserError
+from jfeval.models.janusflow.config import JanusFlowConfig
+from jfeval.models.janusflow.parts import vision_config
 from jfeval.models.janusflow.pipeline import JanusFlowPipeline
+from jfeval.models.shapes import WEIGHTS
 from jfeval.models.training.encoders import load_stage
 from jfeval.models.training.given import GivenSettings, take_given
 from jfeval.models.training.making import train
@@ -42,6 +47,17 @@ def test_an_exported_stage_is_trained_further_by_the_documented_recipe(made, tmp
 def given(source, folder):
     folder.mkdir()
     return take_given(GivenSettings(holds="model", path=str(source)), Part(name="base", folder=folder))
+
+
+def test_the_short_recipe_takes_the_embedded_parts(tmp_path):
+    parts = ["vae", "tokenizer", "contrastive"]
+    with pytest.raises(UserError, match=r"contrastive: give the folder of .*contrastive_weights\) with contrastive.path=FOLDER"):
+        train("shapes-short", tmp_path, only=parts)
+    out = train("shapes-short", tmp_path, only=parts, overrides=[f"contrastive.path={EMBEDDED}"])
+    embedded = JanusFlowConfig.from_file(WEIGHTS)
+    assert replace(vision_config(out / "contrastive" / "siglip"), model_name=embedded.vision.model_name) == embedded.vision
+    assert (out / "tokenizer" / "tokenizer" / "tokenizer.json").read_bytes() == (EMBEDDED / "tokenizer.json").read_bytes()
+    assert (out / "vae" / "vae").resolve() == (WEIGHTS / "vae").resolve()
 
 
 def test_a_finished_stage_is_a_model_and_its_training_is_left_behind(made, tmp_path):
