@@ -88,7 +88,7 @@ SYSTEMS = (
     ),
     System(
         name="no-repa",
-        title="The same without REPA, short training",
+        title="JanusFlow without REPA, short training",
         model="janusflow:{without_repa}/export/model",
         settings=AS_EMBEDDED,
         benchmarks=(*DRAWING, *READING),
@@ -141,7 +141,7 @@ class Trained:
     def words(self) -> str:
         """Say how long it was trained, and on what."""
         if self.given:
-            return f"{self.name}: {self.given}'s"
+            return f"{self.name}: from {self.given}"
         seen = ", ".join(f"{count:,} {kind}" for kind, count in self.samples.items() if count)
         minutes = "" if self.seconds is None else f", {self.seconds / 60:.1f} min"
         return f"{self.name}: {self.updates:,} updates{f' ({seen})' if seen else ''}{minutes}"

@@ -45,7 +45,7 @@ def training(tmp_path):
 
 
 def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
-    without = {"model": "janusflow", "title": "The same without REPA, short training"}
+    without = {"model": "janusflow", "title": "JanusFlow without REPA, short training"}
     one, two, other, embedded = (
         make_store(prompts=2, **without),
         make_store(prompts=2, seed=1, title="Picture of the nearest training caption", model_identity={"recipe": {}}),
@@ -69,7 +69,7 @@ def test_runs_that_are_given_become_the_board(make_store, training, tmp_path):
     page = (out / "leaderboard.md").read_text()
     assert f"{headline.value:.3f} \\[{headline.ci_low:.3f}, {headline.ci_high:.3f}\\]" in page
     assert (
-        "| 1,234,567 | 11,520 | 4 | vae: the embedded model's; lm: 220 updates, 1.0 min; stage1: 20 updates (640 generation), 0.5 min"
+        "| 1,234,567 | 11,520 | 4 | vae: from the embedded model; lm: 220 updates, 1.0 min; stage1: 20 updates (640 generation), 0.5 min"
         in page
     )
     assert "stage2: 340 updates (10,880 generation, 170 text), 2.5 min" in page
@@ -104,11 +104,11 @@ def test_it_runs_the_systems_that_are_there(tmp_path):
     systems = ("nearest-caption", "majority-answer", "no-repa")
     done = script("--out", tmp_path / "docs", *options, "--systems", *systems, "--benchmarks", "geneval", "pope")
     assert done.returncode == 0, done.stderr
-    assert "left out: The same without REPA, short training: no" in done.stderr
+    assert "left out: JanusFlow without REPA, short training: no" in done.stderr
     made = sorted(folder.name for folder in (tmp_path / "runs").iterdir())
     assert made == ["majority-answer-pope", "nearest-caption-geneval"]
     page = (tmp_path / "docs" / "leaderboard.md").read_text()
-    assert "Left out, because its weights are not there: The same without REPA, short training." in page
+    assert "Left out, because its weights are not there: JanusFlow without REPA, short training." in page
     assert f"--set data={tmp_path / 'world'} --edition shapes --seed 0" in page
     assert "**Trainings**" in page
     assert "limited" in page
