@@ -65,6 +65,28 @@ class System:
 JANUSFLOW = ("vae", "contrastive", "lm", "stage1", "stage2", "stage3")
 AS_EMBEDDED = tuple(f"{key}={value}" for key, value in asdict(Settings()).items() if value != getattr(Loaded(), key))
 """What the embedded model sets for itself and a loaded checkpoint must be told."""
+
+
+def short(name: str, title: str, folder: str) -> System:
+    """Return a JanusFlow that the recipe shapes-short trained in a folder."""
+    model = f"{folder}/export/model"
+    return System(
+        name=name,
+        title=title,
+        model=f"janusflow:{model}",
+        settings=AS_EMBEDDED,
+        benchmarks=(*DRAWING, *READING),
+        weights=model,
+        training=folder,
+        parts=JANUSFLOW,
+    )
+
+
+def baseline(name: str, title: str, benchmarks: tuple[str, ...]) -> System:
+    """Return what looks its outputs up in the training data."""
+    return System(name=name, title=title, model=name, settings=("data={data}",), benchmarks=benchmarks, weights="{data}/scenes")
+
+
 SYSTEMS = (
     System(
         name="embedded",
@@ -76,26 +98,8 @@ SYSTEMS = (
         card="models/shapes/README.md",
         parts=JANUSFLOW,
     ),
-    System(
-        name="short",
-        title="JanusFlow, short training",
-        model="janusflow:{train}/export/model",
-        settings=AS_EMBEDDED,
-        benchmarks=(*DRAWING, *READING),
-        weights="{train}/export/model",
-        training="{train}",
-        parts=JANUSFLOW,
-    ),
-    System(
-        name="no-repa",
-        title="JanusFlow without REPA, short training",
-        model="janusflow:{without_repa}/export/model",
-        settings=AS_EMBEDDED,
-        benchmarks=(*DRAWING, *READING),
-        weights="{without_repa}/export/model",
-        training="{without_repa}",
-        parts=JANUSFLOW,
-    ),
+    short("short", "JanusFlow, short training", "{train}"),
+    short("no-repa", "JanusFlow without REPA, short training", "{without_repa}"),
     System(
         name="diffusion",
         title="Diffusion model (PixArt-alpha form), short training",
@@ -106,22 +110,8 @@ SYSTEMS = (
         training="{train}",
         parts=("vae", "diffusion"),
     ),
-    System(
-        name="nearest-caption",
-        title="Picture of the nearest training caption",
-        model="nearest-caption",
-        settings=("data={data}",),
-        benchmarks=DRAWING,
-        weights="{data}/scenes",
-    ),
-    System(
-        name="majority-answer",
-        title="Most frequent answer to the nearest training question",
-        model="majority-answer",
-        settings=("data={data}",),
-        benchmarks=READING,
-        weights="{data}/scenes",
-    ),
+    baseline("nearest-caption", "Picture of the nearest training caption", DRAWING),
+    baseline("majority-answer", "Most frequent answer to the nearest training question", READING),
 )
 
 
@@ -219,18 +209,18 @@ def call(*command: str) -> None:
 def trained(system: System, places: dict[str, Any]) -> list[Trained]:
     """Say what made a system, from the folder of its training or from its recipe; nothing where neither is there."""
     if system.recipe:
-        return [planned(plan) for plan in load_recipe(system.recipe).parts if plan.name in system.parts]
+        parameters = sum(math.prod(info.shape) for info in tensor_table(WEIGHTS).values())
+        return [planned(plan, parameters) for plan in load_recipe(system.recipe).parts if plan.name in system.parts]
     folder = Path(system.training.format(**places))
-    return [done(folder / name) for name in system.parts if (folder / name / "done.json").is_file()] if system.training else []
+    return [done(folder / name) for name in system.parts if (folder / name / "done.json").is_file()]
 
 
-def planned(plan: PartPlan) -> Trained:
-    """Read one part's facts from its recipe."""
+def planned(plan: PartPlan, parameters: int) -> Trained:
+    """Read one part's facts from the recipe of a model of so many parameters."""
     loop = plan.settings.loop
     if plan.kind != "stage":
         return Trained(name=plan.name, updates=loop.steps)
     samples = plan.settings.mixture.samples(loop.steps, loop.accumulate)
-    parameters = sum(math.prod(info.shape) for info in tensor_table(WEIGHTS).values())
     return Trained(name=plan.name, updates=loop.steps, samples=samples._asdict(), parameters=parameters)
 
 
